@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the rules of the tree: tidy.py [--root FOLDER] [--counts FILE].
+
+Prints each violation as FILE:LINE: RULE: MESSAGE and exits with 1 if there is one. A rule is one case of the count.
+"""
+
+import argparse
+import os
+import sys
+
+import rules
+import source_text
+
+# (rule, file, pattern in the line, reason)
+ALLOWANCES = []
+
+
+def check(root, allowances):
+    """Returns {rule: [(file, line, message), ...]} and the number of files."""
+    names = source_text.tree_files(root)
+    tree = rules.Tree(root, {name: source_text.read(root, name) for name in names})
+    found = {}
+    for rule in rules.RULES:
+        found[rule.__name__] = [
+            (name, line, message)
+            for name, line, message in rule(tree)
+            if not allowances.covers(rule.__name__, name, tree.texts[name].split("\n")[line - 1])
+        ]
+    found["allowances"] = [
+        (name, 1, f"the allowance for {rule} is not needed any more: {pattern}")
+        for rule, name, pattern, _ in allowances.unused()
+    ]
+    return found, len(names)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Checks the rules of the tree.")
+    parser.add_argument("--root", default=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    parser.add_argument("--counts", help="append the numbers of rules kept and broken to this file")
+    options = parser.parse_args()
+    found, files = check(options.root, rules.Allowances(ALLOWANCES))
+    broken = 0
+    for rule, places in found.items():
+        broken += bool(places)
+        for name, line, message in places:
+            print(f"{name}:{line}: {rule}: {message}")
+    print(f"{len(found) - broken} rules kept and {broken} broken in {files} files")
+    if options.counts:
+        with open(options.counts, "a", encoding="utf-8") as counts:
+            counts.write(f"passed {len(found) - broken}\nfailed {broken}\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
