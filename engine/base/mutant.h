@@ -1,32 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Deliberately broken variants of the protocol, with which the simulation proves that its checks bite.
+// Deliberately broken variants of the protocol, with which the simulation proves that its checks
+// bite.
 #ifndef HAVEN_ENGINE_BASE_MUTANT_H_
 #define HAVEN_ENGINE_BASE_MUTANT_H_
 
-// HAVEN_MUTANT(kName) is the constant false in every build but `--config=mutants`, which only tests/sim
-// is built with; there it is true for the variant that was chosen on the command line.
+// HAVEN_MUTANT(kName) is the constant false in every build but `--config=mutants`, which only
+// tests/sim is built with; there it is true for the variant that was chosen on the command line.
 #ifdef HAVEN_MUTANTS
 
 namespace haven {
 
 enum class Mutant {
   kNone,
-  kCommitBeforeData,            // The commit record overtakes its chunks.
-  kReleaseBeforeCommit,         // Output goes when the epoch is sent, not when it is acknowledged.
-  kPromoteBeforeRegister,       // A silent primary is enough to run the copy.
-  kReadBeforeCutOff,            // The journal is read while the old writer still writes.
-  kApplyBeforeVerify,           // A checksum that does not fit is no reason to stop.
-  kReuseBeforeApply,            // Ring slots are free again with the acknowledgement.
-  kDropDirtyOnFailure,          // What was sent and not acknowledged is forgotten.
-  kReuseEpochNumber,            // An epoch given up gives its number back.
-  kBelieveOldAck,               // An acknowledgement counts whatever session and link it names.
-  kOpenBeforeSolo,              // Output is opened when solo is asked for.
-  kPromoteStale,                // A replica may run whatever the register says of its session.
-  kBarrierBeforeStopped,        // Output is marked when the guests are asked to stop.
-  kUnknownIsDenied,             // No answer to `promotable` is taken for a no.
-  kGuardOpensWithoutGrant,      // A restarted guard opens the output because it owns the group.
-  kDestroyBeforeRunning,        // A deposed copy goes before the new one runs.
+  kCommitBeforeData,        // The commit record overtakes its chunks.
+  kReleaseBeforeCommit,     // Output goes when the epoch is sent, not when it is acknowledged.
+  kPromoteBeforeRegister,   // A silent primary is enough to run the copy.
+  kReadBeforeCutOff,        // The journal is read while the old writer still writes.
+  kApplyBeforeVerify,       // A checksum that does not fit is no reason to stop.
+  kReuseBeforeApply,        // Ring slots are free again with the acknowledgement.
+  kDropDirtyOnFailure,      // What was sent and not acknowledged is forgotten.
+  kReuseEpochNumber,        // An epoch given up gives its number back.
+  kBelieveOldAck,           // An acknowledgement counts whatever session and link it names.
+  kOpenBeforeSolo,          // Output is opened when solo is asked for.
+  kPromoteStale,            // A replica may run whatever the register says of its session.
+  kBarrierBeforeStopped,    // Output is marked when the guests are asked to stop.
+  kUnknownIsDenied,         // No answer to `promotable` is taken for a no.
+  kGuardOpensWithoutGrant,  // A restarted guard opens the output because it owns the group.
+  kDestroyBeforeRunning,    // A deposed copy goes before the new one runs.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

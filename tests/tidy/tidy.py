@@ -12,7 +12,22 @@ import rules
 import source_text
 
 # (rule, file, pattern in the line, reason)
-ALLOWANCES = []
+ALLOWANCES = [
+    ("banned_calls", "engine/membership/arbiter_deadline.h", r"SleepFor\(std::min\(interval, Remaining",
+     "a lock or a file of another host tells nobody that it has changed: looked at again, up to a deadline"),
+    ("banned_calls", "engine/primary/copy_pool_test.cc", r"sleep_for",
+     "workers go to sleep by themselves after a while, and nothing announces that they have"),
+    ("banned_calls", "engine/synthetic/guest_life_test.cc", r"usleep\(static_cast<useconds_t>\(random",
+     "kills at a random moment: the moment is the test's input"),
+    ("banned_calls", "engine/synthetic/synthetic_benchmark.cc", r"usleep",
+     "lets the guest write for a while between two measurements"),
+    ("banned_calls", "engine/synthetic/testing.h", r"usleep",
+     "looks again for another process' condition, up to a deadline"),
+    ("datapath", "engine/backup/applier_datapath.cc", r"DataLossError", "only on the way out with an error"),
+    ("datapath", "engine/primary/epoch_builder_datapath.cc", r"InternalError", "only on the way out with an error"),
+    ("datapath", "engine/primary/epoch_builder_datapath.cc", r"chunks_\.resize", "within the capacity reserved for the largest epoch"),
+    ("datapath", "engine/primary/epoch_plan_datapath.cc", r"push_back", "within the capacity reserved for the largest epoch"),
+]
 
 
 def check(root, allowances):
