@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A good epoch is received, committed, applied and released without an allocation.
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "engine/backup/applier.h"
+#include "engine/backup/journal_reader_test_util.h"
+#include "gtest/gtest.h"
+
+namespace {
+
+// Worker threads count as well.
+std::atomic<size_t> g_allocations{0};
+
+}  // namespace
+
+void* operator new(size_t bytes) {
+  ++g_allocations;
+  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace haven {
+namespace {
+
+// The parameter is the number of worker threads.
+class ApplierAllocationTest : public ::testing::TestWithParam<unsigned> {};
+
+TEST_P(ApplierAllocationTest, AGoodEpochAllocatesNothing) {
+  TestBackup backup(
+      {.slot_bytes = kMinSlotBytes, .ring_slots = 6, .pool_slots = 8, .extent_slots = 2},
+      {{.pages = 400, .max_state_bytes = 100000}}, /*session=*/1);
+  absl::StatusOr<std::unique_ptr<Applier>> applier = Applier::Create({.region = backup.region,
+                                                                      .geometry = backup.geometry,
+                                                                      .replicas = backup.domains(),
+                                                                      .threads = GetParam()});
+  ASSERT_TRUE(applier.ok());
+  backup.reader.BeginLink(1);
+  for (Epoch epoch = 1; epoch <= 5; ++epoch) {
+    TestEpoch made{.epoch = epoch, .base = epoch - 1};
+    made.runs = {FilledRun(0, 3, 100, 1), ZeroRun(0, 200, 100)};
+    made.states = {std::vector<std::byte>(70000)};
+    const uint32_t chunks = backup.journal.Encode(made, 1, 1);
+    ASSERT_GT(chunks, backup.geometry.ring_slots);
+    std::array<uint32_t, 2> extents{};
+
+    const size_t before_grant = g_allocations;
+    ASSERT_TRUE(backup.ledger.GrantExtents(epoch, extents).ok());
+    EXPECT_EQ(g_allocations, before_grant);
+
+    const CommitRecord record = backup.journal.Place(backup.ledger.next(), 6, extents);
+    backup.journal.WriteChunks(record, 0, chunks);
+    backup.journal.WriteRecord(record);
+
+    const size_t before = g_allocations;
+    const bool announced = backup.reader.OnImmediate(TestJournal::ChunksImmediate(chunks)).ok();
+    const auto committed = backup.reader.OnImmediate(TestJournal::CommitImmediate(epoch));
+    ASSERT_TRUE(announced && committed.ok());
+    (*applier)->Submit(**committed);
+    const bool applied = (*applier)->Drain().ok();
+    const std::optional<AppliedEpoch> finished = (*applier)->PopFinished();
+    backup.ledger.Release(finished->epoch);
+    const size_t after = g_allocations;
+
+    EXPECT_TRUE(applied);
+    EXPECT_EQ(after, before) << "epoch " << epoch;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, ApplierAllocationTest, ::testing::Values(0u, 2u));
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/primary/copy_datapath.h"
+#include "engine/primary/epoch_builder.h"
+#include "engine/primary/page_encoder.h"
+
+namespace haven {
+
+FetchResult EpochBuilder::Fetch() {
+  FetchResult result;
+  const int64_t begin_ns = clock_.NowNs();
+  for (size_t i = 0; i < domains_.size(); ++i) {
+    absl::Status status = domains_[i]->FetchAndClearDirty(sets_.Pending(i));
+    if (absl::IsAborted(status)) {
+      sets_.MarkAll(i);
+      result.lost_log = true;
+    } else if (!status.ok()) {
+      result.status = std::move(status);
+      break;
+    }
+  }
+  result.bitmap_ns = clock_.NowNs() - begin_ns;
+  return result;
+}
+
+CaptureResult EpochBuilder::Capture(EpochKind kind, uint64_t slot_limit) {
+  CaptureResult result;
+  stage_ = Stage::kEmpty;
+  kind_ = kind;
+  const uint64_t limit = std::min<uint64_t>(slot_limit, max_slots());
+
+  const int64_t begin_ns = clock_.NowNs();
+  if (kind == EpochKind::kSync) {
+    plan_.PlanSync(sets_, limit);
+  } else if (plan_.PlanCheckpoint(sets_, limit) == EpochPlan::Outcome::kTooLarge) {
+    result.outcome = CaptureResult::Outcome::kTooLarge;
+    result.slots = plan_.needed_slots();
+    result.plan_ns = clock_.NowNs() - begin_ns;
+    return result;
+  }
+  const int64_t planned_ns = clock_.NowNs();
+  result.plan_ns = planned_ns - begin_ns;
+
+  CopyPages(plan_, sets_, staging_, pool_);
+  const int64_t copied_ns = clock_.NowNs();
+  result.copy_ns = copied_ns - planned_ns;
+
+  if (kind == EpochKind::kCheckpoint) {
+    result.status = CaptureStates();
+    result.state_ns = clock_.NowNs() - copied_ns;
+    if (!result.status.ok()) {
+      sets_.RestoreInflight();
+      result.outcome = CaptureResult::Outcome::kFailed;
+      return result;
+    }
+    for (const uint32_t bytes : state_bytes_) result.state_bytes += bytes;
+  }
+  result.slots = plan_.slots().size();
+  result.pages = plan_.pages();
+  stage_ = Stage::kCaptured;
+  return result;
+}
+
+absl::Status EpochBuilder::CaptureStates() {
+  for (size_t i = 0; i < domains_.size(); ++i) {
+    const absl::StatusOr<size_t> bytes = domains_[i]->CaptureState(state_room_[i]);
+    if (!bytes.ok()) return bytes.status();
+    if (*bytes == 0 || *bytes > state_room_[i].size()) {
+      return absl::InternalError(absl::StrCat("guest ", domains_[i]->info().name, ": state of ",
+                                              *bytes, " bytes; it has at least 1 and at most ",
+                                              state_room_[i].size(), " bytes"));
+    }
+    states_[i] = std::span<const std::byte>(state_room_[i]).first(*bytes);
+    state_bytes_[i] = static_cast<uint32_t>(*bytes);
+  }
+  plan_.AddStates(state_bytes_);
+  return absl::OkStatus();
+}
+
+EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
+  HAVEN_CHECK_EQ(stage_, Stage::kCaptured) << "epoch=" << identity.epoch;
+  const int64_t begin_ns = clock_.NowNs();
+  const std::span<const PlannedSlot> slots = plan_.slots();
+  chunks_.resize(slots.size());
+  pool_.Run(static_cast<uint32_t>(slots.size()), [&](uint32_t i) {
+    ChunkIdentity own = identity;
+    own.kind = kind_;
+    own.index = i;
+    const EncodedSlot encoded = EncodeSlot(Slot(i),
+                                           {.runs = plan_.SlotRuns(slots[i]),
+                                            .fragments = plan_.SlotFragments(slots[i]),
+                                            .states = states_},
+                                           own);
+    chunks_[i] = encoded.totals;
+    zero_pages_[i] = encoded.zero_pages;
+  });
+  stage_ = Stage::kEncoded;
+  EncodeResult result = Sum();
+  result.encode_ns = clock_.NowNs() - begin_ns;
+  return result;
+}
+
+EncodeResult EpochBuilder::Readdress(const ChunkIdentity& identity) {
+  HAVEN_CHECK_EQ(stage_, Stage::kEncoded) << "epoch=" << identity.epoch;
+  const int64_t begin_ns = clock_.NowNs();
+  for (uint32_t i = 0; i < chunks_.size(); ++i) {
+    ChunkHeader header;
+    uint32_t old_crc = 0;
+    HAVEN_CHECK_OK(DecodeChunkHeader(Slot(i), &header, &old_crc));
+    header.identity = identity;
+    header.identity.kind = kind_;
+    header.identity.index = i;
+    chunks_[i].chunk_crc = EncodeChunkHeader(header, Slot(i).first<kChunkHeaderBytes>());
+  }
+  EncodeResult result = Sum();
+  result.encode_ns = clock_.NowNs() - begin_ns;
+  return result;
+}
+
+std::span<std::byte> EpochBuilder::Slot(uint32_t slot) const {
+  return staging_.subspan(size_t{slot} * slot_bytes(), slot_bytes());
+}
+
+EncodeResult EpochBuilder::Sum() const {
+  EncodeResult result;
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    result.totals.Add(chunks_[i]);
+    result.zero_pages += zero_pages_[i];
+  }
+  result.wire_bytes = result.totals.payload_bytes + chunks_.size() * kChunkHeaderBytes;
+  return result;
+}
+
+}  // namespace haven

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/primary/epoch_shipper.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+
+namespace haven {
+
+EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder)
+    : memory_(memory), builder_(builder) {
+  HAVEN_CHECK_OK(memory.geometry.Validate());
+  HAVEN_CHECK_GE(memory.scratch.bytes.size(), EpochSender::kScratchBytes);
+  HAVEN_CHECK_GE(memory.peer_block.bytes.size(), kPeerBlockBytes);
+}
+
+absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition next,
+                                     RingPosition tail) {
+  if (tail > next || next - tail > memory_.geometry.ring_slots) {
+    return absl::InvalidArgumentError(absl::StrCat("session ", absl::Hex(memory_.session), " link ",
+                                                   number, ": the backup offers ring positions ",
+                                                   tail, " to ", next, " in a ring of ",
+                                                   memory_.geometry.ring_slots, " slots"));
+  }
+  link_ = &link;
+  number_ = number;
+  next_ = next;
+  tail_ = tail;
+  ack_ = Ack{};
+  stage_ = Stage::kIdle;
+  link_failed_ = false;
+  SenderOptions options;
+  options.session = memory_.session;
+  options.link_number = number;
+  options.domain_count = memory_.domain_count;
+  options.geometry = memory_.geometry;
+  options.journal = memory_.journal;
+  options.staging_region = memory_.staging.id;
+  options.scratch_region = memory_.scratch.id;
+  options.scratch = memory_.scratch.bytes.first(EpochSender::kScratchBytes);
+  options.max_write_bytes = memory_.max_write_bytes;
+  sender_.emplace(options, link);
+  return link.PostReceives(kReceives);
+}
+
+void EpochShipper::EndLink() {
+  sender_.reset();
+  link_ = nullptr;
+  number_ = kNoLink;
+  stage_ = Stage::kIdle;
+}
+
+absl::Status EpochShipper::OnExtents(LinkNumber link, Epoch epoch,
+                                     std::span<const uint32_t> extents) {
+  if (link != number_ || stage_ != Stage::kNeedsRoom || epoch != order_.epoch) {
+    return absl::OkStatus();  // Of an epoch that was given up.
+  }
+  EpochPlacement& placement = spec_.placement;
+  if (extents.size() != extents_needed_ || placement.extent_count != 0) {
+    return absl::InvalidArgumentError(absl::StrCat("epoch ", epoch, ": the backup grants ",
+                                                   extents.size(), " extents, ", extents_needed_,
+                                                   " were asked for, once"));
+  }
+  for (const uint32_t extent : extents) {
+    if (extent >= memory_.geometry.extents()) {
+      return absl::InvalidArgumentError(absl::StrCat("epoch ", epoch, ": the backup grants extent ",
+                                                     extent, " of ", memory_.geometry.extents()));
+    }
+    placement.extents[placement.extent_count++] = extent;
+  }
+  return absl::OkStatus();
+}
+
+uint64_t EpochShipper::journal_slots() const {
+  const uint64_t pool = std::min<uint64_t>(
+      memory_.geometry.pool_slots, uint64_t{kMaxEpochExtents} * memory_.geometry.extent_slots);
+  return memory_.geometry.ring_slots + pool;
+}
+
+}  // namespace haven

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Takes captured epochs through encode, journal room and wire to their acknowledgement.
+#ifndef HAVEN_ENGINE_PRIMARY_EPOCH_SHIPPER_H_
+#define HAVEN_ENGINE_PRIMARY_EPOCH_SHIPPER_H_
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "engine/primary/epoch_builder.h"
+#include "engine/primary/epoch_sender.h"
+#include "engine/primary/primary_actions.h"
+#include "engine/replica/layout.h"
+#include "engine/replica/peer_block.h"
+#include "transport/fabric.h"
+
+namespace haven {
+
+// The registered memory and the agreed sizes of one session, as the primary has them.
+struct SessionMemory {
+  SessionId session = kNoSession;
+  JournalGeometry geometry;
+  RemoteRegion journal;    // The backup's region.
+  LocalRegion staging;     // Chunks, slot after slot.
+  LocalRegion scratch;     // EpochSender::kScratchBytes, then kHeartbeatBytes for the heartbeat.
+  LocalRegion peer_block;  // kPeerBlockBytes, written by the backup.
+  uint32_t max_write_bytes = 0;
+  uint16_t domain_count = 0;
+};
+
+// One session's journal as the primary sees it: which ring slots are free, what is on the wire,
+// what the backup has acknowledged. No clock, no wait: the caller polls. Allocates in the
+// constructor only. Used by the epoch thread.
+class EpochShipper {
+ public:
+  // `builder` stages in memory.staging and outlives this object.
+  EpochShipper(const SessionMemory& memory, EpochBuilder& builder);
+
+  // Starts on a new link, of which the backup has said where the next epoch begins and what is
+  // free. `link` outlives EndLink(). InvalidArgument: the positions make no sense. Unavailable:
+  // link failed.
+  absl::Status BeginLink(LinkNumber number, Link& link, RingPosition next, RingPosition tail);
+  void EndLink();
+
+  // Encodes what the builder has captured and queues it for the wire. A link is up and nothing is
+  // under way (checked).
+  EncodeResult Ship(const SendOrder& order);
+
+  // What Poll() has found since the last call.
+  struct News {
+    bool failed = false;          // The link is of no more use.
+    bool progress = false;        // Completions, credits or room have moved.
+    bool wired = false;           // The commit record has arrived as far as the fabric knows.
+    Epoch committed = kNoEpoch;   // New acknowledgement on this link.
+    uint32_t extents_wanted = 0;  // Ask for so many; said once for each Ship().
+  };
+  News Poll();
+
+  // The backup's answer to a request for extents of `epoch`, which it gives when it has them.
+  // InvalidArgument: an index that does not exist, or another number than was asked for.
+  absl::Status OnExtents(LinkNumber link, Epoch epoch, std::span<const uint32_t> extents);
+
+  // What the last acknowledgement section of this link said.
+  const Ack& last_ack() const { return ack_; }
+  bool waiting_for_room() const { return stage_ == Stage::kNeedsRoom; }
+  const SessionMemory& memory() const { return memory_; }
+
+  // Ring and pool together: a checkpoint of more slots can never be sent.
+  uint64_t journal_slots() const;
+
+ private:
+  enum class Stage : uint8_t { kIdle, kNeedsRoom, kOnWire };
+
+  void ReadAck(News* news);
+  bool HasRoom() const;
+  void TakePosition();
+
+  static constexpr uint32_t kReceives = 64;
+
+  const SessionMemory memory_;
+  EpochBuilder& builder_;
+  std::optional<EpochSender> sender_;
+  Link* link_ = nullptr;
+  LinkNumber number_ = kNoLink;
+  Ack ack_;
+  std::array<std::byte, kAckBytes> last_section_{};
+
+  Stage stage_ = Stage::kIdle;
+  SendOrder order_;
+  SendSpec spec_;
+  RingPosition next_ = 0;
+  RingPosition tail_ = 0;
+  uint32_t extents_needed_ = 0;
+  bool ask_extents_ = false;
+  bool link_failed_ = false;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_PRIMARY_EPOCH_SHIPPER_H_
