@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The simulated cable between hosts: delays, cuts in one direction or both, and what a failed write
+// leaves behind.
+#ifndef HAVEN_TRANSPORT_SIM_SIM_NETWORK_H_
+#define HAVEN_TRANSPORT_SIM_SIM_NETWORK_H_
+
+#include <array>
+#include <cstdint>
+
+#include "engine/base/random.h"
+#include "transport/sim/scheduler.h"
+
+namespace haven {
+
+// Hosts are numbered from 0. The simulation's two engines' hosts and the arbiter.
+inline constexpr int kSimHosts = 3;
+
+// What may go wrong, each as a chance out of 1000 per opportunity.
+struct SimFaults {
+  uint32_t corrupt_write = 0;  // A bit of a delivered write flips.
+  uint32_t ghost_write = 0;   // A write that failed lands later, unless the other end is destroyed.
+  uint32_t torn_write = 0;    // A write that failed has landed in part.
+  uint32_t lost_answer = 0;   // The arbiter's answer is lost.
+  uint32_t lost_request = 0;  // The request to the arbiter is lost.
+  uint32_t slow_write = 0;    // A write takes up to 30 ms longer.
+};
+
+class SimNetwork {
+ public:
+  SimNetwork(Scheduler& scheduler, Random& random) : scheduler_(scheduler), random_(random) {
+    for (auto& row : cut_until_ns_) row.fill(0);
+  }
+
+  Scheduler& scheduler() { return scheduler_; }
+  Random& random() { return random_; }
+  SimFaults& faults() { return faults_; }
+
+  bool Up(int from, int to) const { return scheduler_.now_ns() >= cut_until_ns_[from][to]; }
+
+  void Cut(int from, int to, int64_t until_ns) {
+    if (until_ns > cut_until_ns_[from][to]) cut_until_ns_[from][to] = until_ns;
+  }
+  void Heal() {
+    for (auto& row : cut_until_ns_) row.fill(0);
+    faults_ = SimFaults{};
+  }
+
+  int64_t DelayNs() { return random_.Between(5 * kNsPerUs, 60 * kNsPerUs); }
+  bool Happens(uint32_t per_mille) { return per_mille != 0 && random_.Chance(per_mille, 1000); }
+
+ private:
+  Scheduler& scheduler_;
+  Random& random_;
+  SimFaults faults_;
+  std::array<std::array<int64_t, kSimHosts>, kSimHosts> cut_until_ns_;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_TRANSPORT_SIM_SIM_NETWORK_H_
