@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Commands for a group that is being driven, and for synthetic guests and manual arbiters.
+#include <poll.h>
+
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "engine/base/status_macros.h"
+#include "engine/cli/command.h"
+#include "engine/cli/guests.h"
+#include "engine/control/command_server.h"
+#include "engine/membership/arbiter_manual_answers.h"
+#include "engine/membership/arbiter_manual_request.h"
+#include "engine/synthetic/operator.h"
+
+namespace haven {
+
+namespace {
+
+constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
+
+absl::Status Send(const Options& options, const std::string& name, const std::string& argument) {
+  const GroupDirectory directory(options.Text("directory"));
+  const std::string& group = options.positional().front();
+  HAVEN_RETURN_IF_ERROR(CheckName("group", group));
+  const absl::Status status =
+      SendCommand(directory.CommandPath(group), {name, argument}, kAnswerTimeout);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat("group ", group, ": ", status.message()));
+}
+
+absl::Status NeedWords(const Options& options, size_t count, const char* what) {
+  if (options.positional().size() == count) return absl::OkStatus();
+  return absl::InvalidArgumentError(what);
+}
+
+// Until the copy here is not driven any more.
+absl::Status WaitUntilGone(const Options& options) {
+  HAVEN_ASSIGN_OR_RETURN(const int64_t timeout_ns,
+                         options.DurationNs("timeout", 0, 24 * 3600 * kNsPerSecond));
+  const GroupDirectory directory(options.Text("directory"));
+  const std::string& group = options.positional().front();
+  const absl::Time deadline = absl::Now() + absl::Nanoseconds(timeout_ns);
+  while (directory.Exists(group)) {
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("group ", group,
+                                                      ": not done yet; `haven-engine status ",
+                                                      group, "` says what it waits for"));
+    }
+    poll(nullptr, 0, 50);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int> RunUnprotect(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
+  HAVEN_RETURN_IF_ERROR(Send(options, "unprotect", ""));
+  HAVEN_RETURN_IF_ERROR(WaitUntilGone(options));
+  std::printf("unprotected: the guests run on, their output is open\n");
+  return kExitOk;
+}
+
+absl::StatusOr<int> RunHandover(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
+  HAVEN_RETURN_IF_ERROR(Send(options, "handover", ""));
+  HAVEN_RETURN_IF_ERROR(WaitUntilGone(options));
+  std::printf("handed over: the group runs on its backup\n");
+  return kExitOk;
+}
+
+absl::StatusOr<int> RunPromote(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
+  HAVEN_RETURN_IF_ERROR(Send(options, "promote", ""));
+  std::printf("asked for: the register decides; `haven-engine status` shows what becomes of it\n");
+  return kExitOk;
+}
+
+absl::StatusOr<int> RunInterval(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 2, "name a group and a time, as 25ms"));
+  HAVEN_RETURN_IF_ERROR(Send(options, "interval", options.positional()[1]));
+  std::printf("the interval is %s from the next epoch on\n", options.positional()[1].c_str());
+  return kExitOk;
+}
+
+absl::StatusOr<int> RunSynthetic(const Options& options) {
+  const std::vector<std::string>& words = options.positional();
+  if (words.size() != 2) {
+    return absl::InvalidArgumentError("say start SPEC, show NAME, or shutdown|reboot|crash NAME");
+  }
+  const GroupDirectory directory(options.Text("directory"));
+  HAVEN_RETURN_IF_ERROR(directory.Ensure());
+  const std::string runtime = SyntheticLaunchIn(directory).runtime_dir;
+  if (words[0] == "start") {
+    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, {words[1]}).status());
+    return kExitOk;
+  }
+  if (words[0] == "show") {
+    HAVEN_ASSIGN_OR_RETURN(const SyntheticGuestInfo info, QuerySyntheticGuest(runtime, words[1]));
+    uint64_t writes = 0;
+    for (const uint64_t one : info.writes) writes += one;
+    std::printf(
+        "pid=%d controller=%d suspended=%d writes=%llu released=%llu held=%llu dropped=%llu\n",
+        info.pid, info.controller_pid, info.suspended ? 1 : 0,
+        static_cast<unsigned long long>(writes),
+        static_cast<unsigned long long>(info.released_packets),
+        static_cast<unsigned long long>(info.held_packets),
+        static_cast<unsigned long long>(info.dropped_packets));
+    return kExitOk;
+  }
+  DomainEnd end = DomainEnd::kNone;
+  if (words[0] == "shutdown") end = DomainEnd::kShutdown;
+  if (words[0] == "reboot") end = DomainEnd::kReboot;
+  if (words[0] == "crash") end = DomainEnd::kCrash;
+  HAVEN_RETURN_IF_ERROR(EndSyntheticGuest(runtime, words[1], end));
+  return kExitOk;
+}
+
+// "manual:/DIRECTORY", as everywhere an arbiter is named.
+absl::StatusOr<std::string> ManualDirectory(absl::string_view spec) {
+  if (absl::ConsumePrefix(&spec, "manual:") && !spec.empty()) return std::string(spec);
+  return absl::InvalidArgumentError("name the arbiter as manual:/DIRECTORY");
+}
+
+absl::StatusOr<int> RunArbiter(const Options& options) {
+  const std::vector<std::string>& words = options.positional();
+  if (words.size() == 2 && words[0] == "list") {
+    HAVEN_ASSIGN_OR_RETURN(const std::string directory, ManualDirectory(words[1]));
+    HAVEN_ASSIGN_OR_RETURN(const ManualRequestList list,
+                           ListManualRequests(directory, absl::Seconds(5)));
+    for (const ManualRequest& request : list.requests) {
+      std::printf("%s %016llx%s, asked %s\n%s", request.group.c_str(),
+                  static_cast<unsigned long long>(request.request.desired.stamp),
+                  request.denied ? " (denied)" : "", request.asked.c_str(),
+                  ExplainChange(request.group, request.request).c_str());
+    }
+    for (const absl::Status& problem : list.problems) {
+      std::fprintf(stderr, "%s\n", std::string(problem.message()).c_str());
+    }
+    return list.problems.empty() ? kExitOk : kExitFailed;
+  }
+  if (words.size() == 5 && words[0] == "answer" && (words[4] == "approve" || words[4] == "deny")) {
+    HAVEN_ASSIGN_OR_RETURN(const std::string directory, ManualDirectory(words[1]));
+    uint64_t id = 0;
+    if (!absl::SimpleHexAtoi(words[3], &id)) {
+      return absl::InvalidArgumentError(
+          "the request's id is the 16 hexadecimal digits that `list` shows");
+    }
+    HAVEN_RETURN_IF_ERROR(AnswerManualRequest(
+        directory, words[2], id,
+        words[4] == "approve" ? ManualVerdict::kApprove : ManualVerdict::kDeny, absl::Seconds(5)));
+    return kExitOk;
+  }
+  return absl::InvalidArgumentError(
+      "say list manual:DIRECTORY, or answer manual:DIRECTORY GROUP REQUEST approve|deny");
+}
+
+Command Make(const char* name, const char* synopsis, const char* help,
+             absl::StatusOr<int> (*run)(const Options&), bool waits) {
+  Command command;
+  command.name = name;
+  command.synopsis = synopsis;
+  command.help = help;
+  command.options = {DirectoryOption()};
+  if (waits) command.options.push_back({"timeout", "TIME", "60s", "how long to wait for the end"});
+  command.run = run;
+  return command;
+}
+
+}  // namespace
+
+std::vector<Command> OperatorCommands() {
+  return {
+      Make("promote", "GROUP",
+           "Asks for the promotion of the replica on this host. The register decides.", RunPromote,
+           false),
+      Make("interval", "GROUP TIME", "Changes the time between epochs while they go on.",
+           RunInterval, false),
+      Make("unprotect", "GROUP", "Ends the protection through the arbiter; the guests run on here.",
+           RunUnprotect, true),
+      Make(
+          "handover", "GROUP",
+          "Moves the group to its backup: a last epoch, then a promotion there. Waits for the end.",
+          RunHandover, true),
+  };
+}
+
+Command SyntheticCommand() {
+  return Make("synthetic", "start SPEC | show NAME | shutdown|reboot|crash NAME",
+              "Starts, shows and ends synthetic guests on this node.", RunSynthetic, false);
+}
+
+Command ArbiterCommand() {
+  return Make("arbiter", "list manual:DIR | answer manual:DIR GROUP REQUEST approve|deny",
+              "An operator's word for the manual arbiter (docs/arbiter.md).", RunArbiter, false);
+}
+
+}  // namespace haven

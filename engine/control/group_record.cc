@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/control/group_record.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/file_util.h"
+#include "engine/base/status_macros.h"
+
+namespace haven {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxRecordBytes = 64 << 10;
+constexpr size_t kMaxGuests = 16;
+constexpr int kVersion = 1;
+
+const char* PhaseText(GroupPhase phase) {
+  switch (phase) {
+    case GroupPhase::kNew:
+      return "new";
+    case GroupPhase::kProtecting:
+      return "protecting";
+    case GroupPhase::kDeposed:
+      return "deposed";
+  }
+  return "?";
+}
+
+absl::Status Wrong(absl::string_view field, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("group record: field \"", field, "\" ", why));
+}
+
+template <typename T>
+absl::Status Take(json& object, const char* field, T* out) {
+  const auto found = object.find(field);
+  if (found == object.end()) return Wrong(field, "is missing");
+  const bool fits = std::is_same_v<T, std::string>                ? found->is_string()
+                    : std::is_same_v<T, std::vector<std::string>> ? found->is_array()
+                    : std::is_signed_v<T>                         ? found->is_number_integer()
+                                                                  : found->is_number_unsigned();
+  if (!fits) return Wrong(field, "has a value of the wrong type");
+  if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+    for (const json& entry : *found) {
+      if (!entry.is_string()) return Wrong(field, "has an entry that is not a string");
+    }
+  }
+  *out = found->get<T>();
+  object.erase(found);
+  return absl::OkStatus();
+}
+
+absl::Status SystemError(absl::string_view what, const std::string& path) {
+  const int error = errno;
+  return absl::UnavailableError(absl::StrCat(what, " ", path, ": ", std::strerror(error)));
+}
+
+}  // namespace
+
+absl::Status CheckName(absl::string_view what, absl::string_view name) {
+  const bool sound =
+      !name.empty() && name.size() <= 63 && std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
+               c == '-';
+      });
+  if (sound && name != "." && name != "..") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      what, " \"", name, "\": use 1 to 63 letters, digits, dots, dashes and underscores"));
+}
+
+std::string FormatGroupRecord(const GroupRecord& record) {
+  const json object = {{"version", kVersion},
+                       {"group", record.group},
+                       {"owner", record.owner},
+                       {"phase", PhaseText(record.phase)},
+                       {"guests", record.guests},
+                       {"backup_address", record.backup_address},
+                       {"return_address", record.return_address},
+                       {"arbiter", record.arbiter},
+                       {"session_address", record.session_address},
+                       {"session", absl::StrFormat("%016x", record.session)},
+                       {"interval_us", record.interval_us},
+                       {"detect_us", record.detect_us},
+                       {"rearm_us", record.rearm_us},
+                       {"pause_budget_us", record.pause_budget_us},
+                       {"journal_bytes", record.journal_bytes},
+                       {"copy_threads", record.copy_threads}};
+  return object.dump(2) + "\n";
+}
+
+absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
+  json object = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
+  if (!object.is_object())
+    return absl::InvalidArgumentError("group record: this is no JSON object");
+  GroupRecord record;
+  int64_t version = 0;
+  std::string phase;
+  std::string session;
+  HAVEN_RETURN_IF_ERROR(Take(object, "version", &version));
+  if (version != kVersion) return Wrong("version", "is not one that this program knows");
+  HAVEN_RETURN_IF_ERROR(Take(object, "group", &record.group));
+  HAVEN_RETURN_IF_ERROR(Take(object, "owner", &record.owner));
+  HAVEN_RETURN_IF_ERROR(Take(object, "phase", &phase));
+  HAVEN_RETURN_IF_ERROR(Take(object, "guests", &record.guests));
+  HAVEN_RETURN_IF_ERROR(Take(object, "backup_address", &record.backup_address));
+  HAVEN_RETURN_IF_ERROR(Take(object, "return_address", &record.return_address));
+  HAVEN_RETURN_IF_ERROR(Take(object, "arbiter", &record.arbiter));
+  HAVEN_RETURN_IF_ERROR(Take(object, "session_address", &record.session_address));
+  HAVEN_RETURN_IF_ERROR(Take(object, "session", &session));
+  HAVEN_RETURN_IF_ERROR(Take(object, "interval_us", &record.interval_us));
+  HAVEN_RETURN_IF_ERROR(Take(object, "detect_us", &record.detect_us));
+  HAVEN_RETURN_IF_ERROR(Take(object, "rearm_us", &record.rearm_us));
+  HAVEN_RETURN_IF_ERROR(Take(object, "pause_budget_us", &record.pause_budget_us));
+  HAVEN_RETURN_IF_ERROR(Take(object, "journal_bytes", &record.journal_bytes));
+  HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
+  if (!object.empty()) return Wrong(object.begin().key(), "is not known");
+  HAVEN_RETURN_IF_ERROR(CheckName("group record: group", record.group));
+  HAVEN_RETURN_IF_ERROR(CheckName("group record: owner", record.owner));
+  if (record.guests.empty() || record.guests.size() > kMaxGuests) {
+    return Wrong("guests", "must name 1 to 16 guests");
+  }
+  if (session.size() != 16 || session.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    return Wrong("session", "must be 16 hexadecimal digits");
+  }
+  record.session = std::strtoull(session.c_str(), nullptr, 16);
+  for (const GroupPhase known : {GroupPhase::kNew, GroupPhase::kProtecting, GroupPhase::kDeposed}) {
+    if (phase != PhaseText(known)) continue;
+    record.phase = known;
+    return record;
+  }
+  return Wrong("phase", absl::StrCat("has the unknown value \"", phase, "\""));
+}
+
+std::string GroupDirectory::RecordPath(absl::string_view group) const {
+  return absl::StrCat(path_, "/", group, ".group");
+}
+std::string GroupDirectory::StatusPath(absl::string_view group) const {
+  return absl::StrCat(path_, "/", group, ".status");
+}
+std::string GroupDirectory::EventsPath(absl::string_view group) const {
+  return absl::StrCat(path_, "/", group, ".events");
+}
+std::string GroupDirectory::CommandPath(absl::string_view group) const {
+  return absl::StrCat(path_, "/", group, ".command");
+}
+
+absl::Status GroupDirectory::Ensure() const {
+  if (mkdir(path_.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
+  return SystemError("can not make the directory", path_);
+}
+
+absl::StatusOr<GroupRecord> GroupDirectory::Load(absl::string_view group) const {
+  HAVEN_ASSIGN_OR_RETURN(const std::string text,
+                         ReadBoundedFile(RecordPath(group), kMaxRecordBytes));
+  absl::StatusOr<GroupRecord> record = ParseGroupRecord(text);
+  if (!record.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(RecordPath(group), ": ", record.status().message()));
+  }
+  if (record->group != group) return Wrong("group", "is not the one that the file's name says");
+  return record;
+}
+
+absl::Status GroupDirectory::Save(const GroupRecord& record) const {
+  return WriteFileAtomically(RecordPath(record.group), FormatGroupRecord(record));
+}
+
+absl::Status GroupDirectory::Remove(absl::string_view group) const {
+  return RemoveFileDurably(RecordPath(group));
+}
+
+bool GroupDirectory::Exists(absl::string_view group) const {
+  return access(RecordPath(group).c_str(), F_OK) == 0;
+}
+
+absl::StatusOr<std::vector<std::string>> GroupDirectory::Groups() const {
+  DIR* directory = opendir(path_.c_str());
+  if (directory == nullptr) return SystemError("can not list", path_);
+  std::set<std::string> groups;
+  while (const dirent* entry = readdir(directory)) {
+    const absl::string_view name = entry->d_name;
+    for (const absl::string_view ending : {".group", ".status"}) {
+      if (!absl::EndsWith(name, ending)) continue;
+      const absl::string_view group = name.substr(0, name.size() - ending.size());
+      if (CheckName("group", group).ok()) groups.insert(std::string(group));
+    }
+  }
+  closedir(directory);
+  return std::vector<std::string>(groups.begin(), groups.end());
+}
+
+absl::StatusOr<UniqueFd> GroupDirectory::Lock(absl::string_view group) const {
+  const std::string path = absl::StrCat(path_, "/", group, ".lock");
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return SystemError("can not open the lock", path);
+  char holder[32] = {};
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return SystemError("can not take the lock", path);
+    const ssize_t size = pread(fd.get(), holder, sizeof(holder) - 1, 0);
+    return absl::FailedPreconditionError(
+        absl::StrCat("group \"", group, "\" is driven by the process with pid ",
+                     absl::string_view(holder, size > 0 ? static_cast<size_t>(size) : 0),
+                     " already; see `haven-engine status`"));
+  }
+  const std::string pid = absl::StrCat(getpid());
+  if (ftruncate(fd.get(), 0) != 0 ||
+      pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    return SystemError("can not write the lock", path);
+  }
+  return fd;
+}
+
+}  // namespace haven

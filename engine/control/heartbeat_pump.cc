@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/control/heartbeat_pump.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "engine/base/check.h"
+#include "engine/base/status_macros.h"
+
+namespace haven {
+
+int64_t HeartbeatPump::IntervalFor(int64_t detect_ns) {
+  return std::max(detect_ns / 10, 1 * kNsPerMs);
+}
+
+absl::StatusOr<std::unique_ptr<HeartbeatPump>> HeartbeatPump::Start(int64_t interval_ns) {
+  HAVEN_CHECK_GE(interval_ns, 1 * kNsPerMs);
+  std::unique_ptr<HeartbeatPump> pump(new HeartbeatPump(interval_ns));
+  HAVEN_ASSIGN_OR_RETURN(pump->thread_,
+                         Thread::Start("haven-beats", [self = pump.get()] { self->Run(); }));
+  return pump;
+}
+
+HeartbeatPump::~HeartbeatPump() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.Join();
+}
+
+void HeartbeatPump::SetLane(std::unique_ptr<BeatLane> lane) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Keep();
+  lane_ = std::move(lane);
+  ++lanes_;
+  changed_.notify_all();
+}
+
+void HeartbeatPump::ClearLane() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  Keep();
+  lane_.reset();
+}
+
+void HeartbeatPump::Keep() {
+  if (lane_ == nullptr) return;
+  last_session_ = lane_->session();
+  last_counter_ = lane_->counter();
+}
+
+uint64_t HeartbeatPump::last_counter(SessionId session) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (lane_ != nullptr && lane_->session() == session) return lane_->counter();
+  return last_session_ == session ? last_counter_ : 0;
+}
+
+void HeartbeatPump::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_) {
+    const uint64_t lanes = lanes_;
+    if (lane_ == nullptr) {
+      changed_.wait(lock, [&] { return stop_ || lanes_ != lanes; });
+      continue;
+    }
+    const bool alive = SystemClock::Get().NowNs() < alive_until_ns_.load(std::memory_order_relaxed);
+    if (alive) lane_->Beat(state_.load(std::memory_order_relaxed));
+    changed_.wait_for(lock, std::chrono::nanoseconds(interval_ns_),
+                      [&] { return stop_ || lanes_ != lanes; });
+  }
+}
+
+}  // namespace haven

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef HAVEN_ENGINE_CONTROL_HEARTBEAT_PUMP_H_
+#define HAVEN_ENGINE_CONTROL_HEARTBEAT_PUMP_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "absl/status/statusor.h"
+#include "engine/base/clock.h"
+#include "engine/control/beat_lane.h"
+#include "engine/control/thread.h"
+
+namespace haven {
+
+// Sends the one-sided heartbeats in a thread of its own, so that a long copy or a slow disk does
+// not look like death (DESIGN.md section 7). It does so only as long as the owner has vouched for
+// itself: an owner that is stuck falls silent.
+class HeartbeatPump {
+ public:
+  // A tenth of the detection time, but at least 1 ms.
+  static int64_t IntervalFor(int64_t detect_ns);
+
+  // `interval_ns` is at least 1 ms (checked). Errors of Thread::Start.
+  static absl::StatusOr<std::unique_ptr<HeartbeatPump>> Start(int64_t interval_ns);
+  ~HeartbeatPump();
+  HeartbeatPump(const HeartbeatPump&) = delete;
+  HeartbeatPump& operator=(const HeartbeatPump&) = delete;
+
+  // The owner is well until `until_ns` of the system's monotonic clock, and does what `state` says
+  // (PrimaryState or BackupState). Any thread; a few instructions.
+  void Vouch(int64_t until_ns, uint32_t state) {
+    state_.store(state, std::memory_order_relaxed);
+    alive_until_ns_.store(until_ns, std::memory_order_relaxed);
+  }
+
+  // From here on beats go through `lane`, the first one at once. The next two block for as long as
+  // one beat takes; one thread at a time.
+  void SetLane(std::unique_ptr<BeatLane> lane);
+  // When it returns nobody uses the lane or its link. No-op without a lane.
+  void ClearLane();
+
+  // Counter of the last heartbeat sent in `session` on any lane; 0: none.
+  uint64_t last_counter(SessionId session) const;
+
+ private:
+  explicit HeartbeatPump(int64_t interval_ns) : interval_ns_(interval_ns) {}
+
+  void Run();
+  void Keep();
+
+  const int64_t interval_ns_;
+  std::atomic<int64_t> alive_until_ns_{0};
+  std::atomic<uint32_t> state_{0};
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::unique_ptr<BeatLane> lane_;
+  uint64_t lanes_ = 0;  // Set so far: a new one is used at once.
+  SessionId last_session_ = kNoSession;
+  uint64_t last_counter_ = 0;
+  bool stop_ = false;
+
+  Thread thread_;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CONTROL_HEARTBEAT_PUMP_H_

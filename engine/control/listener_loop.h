@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The backup's listener: one process per session, so that one crash is one guest's (DESIGN.md
+// section 3).
+#ifndef HAVEN_ENGINE_CONTROL_LISTENER_LOOP_H_
+#define HAVEN_ENGINE_CONTROL_LISTENER_LOOP_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "transport/endpoint.h"
+
+namespace haven {
+
+struct ListenerOptions {
+  std::string address;
+  // Runs a session; the connected descriptor is its kSessionFd.
+  std::vector<std::string> session_command;
+  size_t max_sessions = 64;  // More connections than that wait, or are closed.
+};
+
+// The descriptor at which a session's process finds its connection.
+inline constexpr int kSessionFd = 3;
+
+// Accepts until `stop_fd` is readable. Reads nothing from a connection: whatever a stranger sends
+// reaches a process of its own only. Sessions live on when the listener ends. Errors of the
+// beginning only: the address can not be listened at. `ready` is called once the listener listens.
+absl::Status RunListener(Transport& transport, const ListenerOptions& options, int stop_fd,
+                         const std::function<void(const std::string& address)>& ready);
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CONTROL_LISTENER_LOOP_H_

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/control/primary_driver.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "engine/base/check.h"
+
+namespace haven {
+
+namespace {
+
+// Poll() returns after so many rounds even if there is always something new, so that the caller's
+// loop sees its other descriptors.
+constexpr int kRoundsMax = 64;
+
+std::vector<const GuestMemory*> Memories(const std::vector<Domain*>& domains) {
+  std::vector<const GuestMemory*> memories;
+  for (const Domain* domain : domains) memories.push_back(&domain->memory());
+  return memories;
+}
+
+std::vector<Domain*> Domains(const std::vector<GuestPorts>& guests) {
+  std::vector<Domain*> domains;
+  for (const GuestPorts& guest : guests) domains.push_back(guest.domain);
+  return domains;
+}
+
+}  // namespace
+
+PrimaryDriver::PrimaryDriver(const PrimaryDriverOptions& options, std::vector<GuestPorts> guests,
+                             OutputBuffer& output, BackupConnector& connector, ArbiterPort& arbiter,
+                             IdSource& ids, CopyPool& pool, const Clock& clock,
+                             PrimaryObserver& observer)
+    : options_(options),
+      guests_(std::move(guests)),
+      output_(output),
+      connector_(connector),
+      clock_(clock),
+      observer_(observer),
+      pool_(pool),
+      primary_(options.protocol, *this, arbiter, ids),
+      domains_(Domains(guests_)),
+      times_(std::make_unique<PhaseTimes>()) {
+  HAVEN_CHECK_EQ(guests_.size(), options.protocol.domains);
+  sets_ = std::make_unique<DirtySets>(Memories(domains_));
+}
+
+PrimaryDriver::~PrimaryDriver() {
+  if (!log_dirty_) return;
+  for (Domain* domain : domains_) domain->DisableLogDirty();
+}
+
+void PrimaryDriver::Start(const std::optional<Register>& current) {
+  primary_.Start(current, clock_.NowNs());
+  Poll();
+}
+
+void PrimaryDriver::OnArbiterAnswer(const RegisterAnswer& answer) {
+  primary_.OnArbiterAnswer(answer, clock_.NowNs());
+  Poll();
+}
+
+void PrimaryDriver::Poll() {
+  alive_until_ns_.store(clock_.NowNs() + options_.stuck_ns, std::memory_order_relaxed);
+  for (int round = 0; round < kRoundsMax; ++round) {
+    bool progress = DeliverAnswers();
+    progress |= PollConnector();
+    progress |= PollGuests();
+    progress |= PollWire();
+    const int64_t now_ns = clock_.NowNs();
+    if (now_ns >= next_life_ns_) CheckLife(now_ns);
+    if (now_ns >= next_mark_ns_) CheckMark(now_ns);
+    if (now_ns >= next_beat_ns_) SendBeat(now_ns);
+    if (now_ns >= primary_.NextWakeNs()) {
+      primary_.OnTick(now_ns);
+      progress = true;
+    }
+    if (!progress && answer_count_ == 0) return;
+  }
+}
+
+int64_t PrimaryDriver::NextWakeNs() const {
+  int64_t wake = std::min({primary_.NextWakeNs(), next_life_ns_, next_beat_ns_});
+  if (MarkApplies()) wake = std::min(wake, next_mark_ns_);
+  return wake;
+}
+
+bool PrimaryDriver::busy() const {
+  return primary_.phase() == Primary::Phase::kStopping ||
+         primary_.phase() == Primary::Phase::kResuming ||
+         primary_.phase() == Primary::Phase::kTakingBack || primary_.epoch_in_flight() != kNoEpoch;
+}
+
+bool PrimaryDriver::DeliverAnswers() {
+  const size_t count = answer_count_;
+  for (size_t i = 0; i < answer_count_; ++i) {
+    const Answer answer = answers_[i];
+    const int64_t now_ns = clock_.NowNs();
+    if (answer.kind == Answer::Kind::kOutput) {
+      primary_.OnOutput(answer.op, answer.status, now_ns);
+    } else {
+      primary_.OnCaptured(answer.report, now_ns);
+    }
+  }
+  answer_count_ = 0;
+  return count > 0;
+}
+
+bool PrimaryDriver::PollGuests() {
+  const Primary::Phase phase = primary_.phase();
+  const bool stopping = phase == Primary::Phase::kStopping;
+  if (!stopping && phase != Primary::Phase::kResuming && phase != Primary::Phase::kTakingBack) {
+    return false;
+  }
+  bool progress = false;
+  for (uint32_t i = 0; i < guests_.size() && primary_.phase() == phase; ++i) {
+    const SuspendMethod::State state = guests_[i].suspend->Poll();
+    const int64_t now_ns = clock_.NowNs();
+    if (state == SuspendMethod::State::kGone) {
+      primary_.OnGuestEnded(i, now_ns);
+    } else if (stopping && state == SuspendMethod::State::kSuspended) {
+      primary_.OnGuestSuspended(i, now_ns);
+    } else if (!stopping && state == SuspendMethod::State::kRunning) {
+      primary_.OnGuestRunning(i, now_ns);
+    }
+    progress |= primary_.phase() != phase;
+  }
+  if (progress && phase == Primary::Phase::kResuming) {
+    const int64_t now_ns = clock_.NowNs();
+    times_->Record(Phase::kResume, now_ns - resume_ns_);
+    counters_.last_pause_ns = now_ns - suspend_ns_;
+  }
+  return progress;
+}
+
+bool PrimaryDriver::PollConnector() {
+  bool progress = false;
+  while (std::optional<ConnectorEvent> event = connector_.Next()) {
+    progress = true;
+    const int64_t now_ns = clock_.NowNs();
+    if (const auto* opened = std::get_if<SessionOpened>(&*event)) {
+      TakeSession(*opened);
+    } else if (const auto* failed = std::get_if<SessionFailed>(&*event)) {
+      last_error_ = failed->cause;
+      primary_.OnSession(failed->session, false, false, now_ns);
+    } else if (const auto* link = std::get_if<LinkOpened>(&*event)) {
+      TakeLink(*link);
+    } else if (const auto* broken = std::get_if<LinkFailed>(&*event)) {
+      last_error_ = broken->cause;
+      primary_.OnLinkDown(broken->number, now_ns);
+    } else if (const auto* message = std::get_if<MessageArrived>(&*event)) {
+      TakeMessage(message->message);
+    } else if (const auto* lost = std::get_if<ChannelLost>(&*event)) {
+      last_error_ = lost->cause;
+    }
+    DeliverAnswers();
+  }
+  return progress;
+}
+
+void PrimaryDriver::TakeSession(const SessionOpened& opened) {
+  const int64_t now_ns = clock_.NowNs();
+  const SessionId session = opened.memory.session;
+  for (Domain* domain : domains_) {
+    if (log_dirty_) break;
+    const absl::Status status = domain->EnableLogDirty();
+    if (status.ok()) continue;
+    last_error_ = status;
+    for (Domain* other : domains_) other->DisableLogDirty();
+    return primary_.OnSession(session, false, false, now_ns);
+  }
+  // A log that was off has seen nothing: what an older replica lacks is unknown.
+  const bool log_was_on = std::exchange(log_dirty_, true);
+  builder_ = std::make_unique<EpochBuilder>(domains_, *sets_, opened.memory.staging.bytes,
+                                            opened.memory.geometry.slot_bytes, pool_, clock_);
+  shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_);
+  counters_.sync_pages = 0;
+  primary_.OnSession(session, true, opened.base_accepted && log_was_on, now_ns);
+}
+
+void PrimaryDriver::TakeLink(const LinkOpened& opened) {
+  const int64_t now_ns = clock_.NowNs();
+  if (shipper_ == nullptr || opened.number != primary_.link()) return;
+  const absl::Status status =
+      shipper_->BeginLink(opened.number, *opened.data, opened.next_position, opened.ring_tail);
+  if (!status.ok()) {
+    last_error_ = status;
+    return primary_.OnLinkDown(opened.number, now_ns);
+  }
+  beat_link_ = opened.beats;
+  first_of_link_ = true;
+  ++counters_.links;
+  primary_.OnLinkUp(opened.number, opened.committed, now_ns);
+}
+
+void PrimaryDriver::TakeMessage(const ControlMessage& message) {
+  const int64_t now_ns = clock_.NowNs();
+  if (const auto* beat = std::get_if<HeartbeatMessage>(&message)) {
+    if (beat->session == primary_.session()) primary_.OnPeerSign(now_ns);
+  } else if (const auto* grant = std::get_if<ExtentGrant>(&message)) {
+    if (shipper_ == nullptr || grant->session != primary_.session()) return;
+    const absl::Status status = shipper_->OnExtents(grant->link, grant->epoch, grant->extents);
+    if (status.ok()) return;
+    last_error_ = status;
+    primary_.OnLinkDown(grant->link, now_ns);
+  } else if (const auto* refused = std::get_if<HandoverRefused>(&message)) {
+    last_error_ = absl::FailedPreconditionError(refused->reason);
+    primary_.OnHandoverRefused(refused->session, now_ns);
+  } else if (const auto* promoted = std::get_if<Promoted>(&message)) {
+    if (promoted->session == primary_.session()) primary_.OnPeerPromoted(now_ns);
+  } else if (const auto* drop = std::get_if<Drop>(&message)) {
+    last_error_ = absl::UnavailableError(drop->message);
+    primary_.OnSessionLost(drop->session, now_ns);
+  }
+}
+
+bool PrimaryDriver::PollWire() {
+  if (shipper_ == nullptr || primary_.link_state() != Primary::LinkState::kUp) return false;
+  const EpochShipper::News news = shipper_->Poll();
+  const int64_t now_ns = clock_.NowNs();
+  if (news.wired) {
+    wired_ns_ = now_ns;
+    times_->Record(Phase::kWire, now_ns - ship_ns_);
+  }
+  if (news.progress) primary_.OnSendProgress(now_ns);
+  if (news.extents_wanted > 0) {
+    connector_.Send(ExtentRequest{primary_.session(), primary_.link(), primary_.epoch_in_flight(),
+                                  news.extents_wanted});
+  }
+  bool progress = news.progress;
+  if (news.committed != kNoEpoch) {
+    times_->Record(Phase::kCommit, now_ns - (wired_ns_ != 0 ? wired_ns_ : ship_ns_));
+    primary_.OnAck(primary_.session(), primary_.link(), news.committed, now_ns);
+    progress = true;
+  }
+  // The section written by the backup's heartbeat thread; any change is a sign of life.
+  const std::span<const std::byte> beat =
+      shipper_->memory().peer_block.bytes.subspan(kBackupHeartbeatOffset, kHeartbeatBytes);
+  if (!std::equal(beat.begin(), beat.end(), last_beat_.begin())) {
+    Heartbeat heartbeat;
+    if (DecodeHeartbeat(HeartbeatSender::kBackup, beat, &heartbeat).ok() &&
+        heartbeat.session == primary_.session()) {
+      std::copy(beat.begin(), beat.end(), last_beat_.begin());
+      primary_.OnPeerSign(now_ns);
+    }
+  }
+  if (news.failed) {
+    primary_.OnLinkDown(primary_.link(), now_ns);
+    progress = true;
+  }
+  return progress;
+}
+
+// Looks at what nobody announces: guests that end by themselves, a buffer that is tampered with.
+void PrimaryDriver::CheckLife(int64_t now_ns) {
+  next_life_ns_ = now_ns + options_.life_check_ns;
+  for (uint32_t i = 0; i < guests_.size(); ++i) {
+    if (guests_[i].domain->End() != DomainEnd::kNone) primary_.OnGuestEnded(i, now_ns);
+  }
+  const absl::Status health = output_.Health();
+  if (!health.ok()) {
+    last_error_ = health;
+    primary_.OnOutputBroken(now_ns);
+  }
+}
+
+bool PrimaryDriver::MarkApplies() const {
+  const bool role =
+      primary_.role() == Primary::Role::kArming || primary_.role() == Primary::Role::kProtected;
+  return role && builder_ != nullptr && primary_.phase() == Primary::Phase::kRunning;
+}
+
+// The dirty set grows while the guests run; at the mark the epoch is closed early, so that it fits
+// the journal and the pause stays bounded.
+void PrimaryDriver::CheckMark(int64_t now_ns) {
+  next_mark_ns_ = now_ns + options_.mark_check_ns;
+  if (!MarkApplies()) return;
+  const FetchResult fetched = builder_->Fetch();
+  if (!fetched.status.ok()) return;  // The next checkpoint meets it again and acts on it.
+  const uint64_t mark =
+      options_.dirty_mark_pages != 0
+          ? options_.dirty_mark_pages
+          : uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
+  if (sets_->CountPending() >= mark) primary_.OnDirtyMark(now_ns);
+}
+
+void PrimaryDriver::SendBeat(int64_t now_ns) {
+  next_beat_ns_ = now_ns + options_.beat_ns;
+  if (primary_.session() == kNoSession || shipper_ == nullptr) return;
+  connector_.Send(HeartbeatMessage{primary_.session(), HeartbeatSender::kPrimary,
+                                   static_cast<uint32_t>(PrimaryState::kProtected),
+                                   ++beat_counter_});
+}
+
+}  // namespace haven

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the primary's state machine asks for, done on the real seams.
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/check.h"
+#include "engine/control/primary_driver.h"
+
+namespace haven {
+
+void PrimaryDriver::RequestSuspend(uint32_t domain) {
+  if (domain == 0) suspend_ns_ = clock_.NowNs();
+  // A guest that can not be asked does not stop: the deadline says so, and CheckLife why.
+  const absl::Status status = guests_[domain].suspend->Request();
+  if (!status.ok()) last_error_ = status;
+}
+
+void PrimaryDriver::ResumeGuest(uint32_t domain) {
+  if (domain == 0) resume_ns_ = clock_.NowNs();
+  const absl::Status status = guests_[domain].suspend->Resume();
+  if (!status.ok()) last_error_ = status;
+}
+
+void PrimaryDriver::QueueOutput(OutputOp op, const absl::Status& status) {
+  HAVEN_CHECK_LT(answer_count_, answers_.size());
+  if (!status.ok()) last_error_ = status;
+  Answer& answer = answers_[answer_count_++];
+  answer.kind = Answer::Kind::kOutput;
+  answer.op = op;
+  answer.status = status;
+}
+
+void PrimaryDriver::HoldOutput() { QueueOutput(OutputOp::kHold, output_.Hold()); }
+
+void PrimaryDriver::Barrier() {
+  const int64_t start_ns = clock_.NowNs();
+  QueueOutput(OutputOp::kBarrier, output_.Barrier());
+  times_->Record(Phase::kBarrier, clock_.NowNs() - start_ns);
+}
+
+void PrimaryDriver::ReleaseOutput() { QueueOutput(OutputOp::kRelease, output_.ReleaseOne()); }
+
+void PrimaryDriver::OpenOutput() { QueueOutput(OutputOp::kOpen, output_.OpenAll()); }
+
+void PrimaryDriver::RebuildOutput() { QueueOutput(OutputOp::kRebuild, output_.Rebuild()); }
+
+void PrimaryDriver::Capture(EpochKind kind) {
+  HAVEN_CHECK(builder_ != nullptr);
+  const bool checkpoint = kind == EpochKind::kCheckpoint;
+  if (checkpoint) times_->Record(Phase::kSuspend, clock_.NowNs() - suspend_ns_);
+  CaptureReport report;
+  const FetchResult fetched = builder_->Fetch();
+  if (!fetched.status.ok()) {
+    last_error_ = fetched.status;
+    report.result = CaptureReport::Result::kFailed;
+  } else {
+    const uint64_t limit =
+        checkpoint ? shipper_->journal_slots() : shipper_->memory().geometry.ring_slots;
+    const CaptureResult captured =
+        builder_->Capture(kind, std::min<uint64_t>(limit, builder_->max_slots()));
+    report.pages = captured.pages;
+    if (captured.outcome == CaptureResult::Outcome::kTooLarge) {
+      report.result = CaptureReport::Result::kTooLarge;
+    } else if (captured.outcome == CaptureResult::Outcome::kFailed) {
+      report.result = CaptureReport::Result::kFailed;
+      last_error_ = captured.status;
+    }
+    if (checkpoint) {
+      times_->Record(Phase::kBitmap, fetched.bitmap_ns + captured.plan_ns);
+      times_->Record(Phase::kCopy, captured.copy_ns);
+      times_->Record(Phase::kState, captured.state_ns);
+    } else {
+      report.pending_pages = sets_->CountPending();
+      counters_.sync_pending_pages = report.pending_pages;
+      counters_.sync_pages += captured.pages;
+    }
+    counters_.last_pages = captured.pages;
+    if (std::exchange(first_of_link_, false)) counters_.delta_pages = captured.pages;
+  }
+  HAVEN_CHECK_LT(answer_count_, answers_.size());
+  Answer& answer = answers_[answer_count_++];
+  answer.kind = Answer::Kind::kCaptured;
+  answer.report = report;
+}
+
+void PrimaryDriver::Send(const SendOrder& order) {
+  HAVEN_CHECK(shipper_ != nullptr);
+  const EncodeResult encoded = shipper_->Ship(order);
+  ship_ns_ = clock_.NowNs();
+  wired_ns_ = 0;
+  if (order.kind == EpochKind::kCheckpoint) {
+    times_->Record(Phase::kEncode, encoded.encode_ns);
+    ++counters_.epochs;
+  }
+  counters_.last_wire_bytes = encoded.wire_bytes;
+  counters_.total_wire_bytes += encoded.wire_bytes;
+  counters_.total_pages += encoded.totals.page_count;
+  counters_.total_zero_pages += encoded.zero_pages;
+}
+
+void PrimaryDriver::CommitDirty() { sets_->DropInflight(); }
+void PrimaryDriver::RestoreDirty() { sets_->RestoreInflight(); }
+void PrimaryDriver::MarkAllDirty() { sets_->MarkAll(); }
+
+void PrimaryDriver::OpenSession(SessionId session, const ReplicaBase& base) {
+  connector_.OpenSession(session, base);
+}
+
+void PrimaryDriver::OpenLink(SessionId, LinkNumber link) { connector_.OpenLink(link); }
+
+void PrimaryDriver::CloseLink() {
+  beat_link_ = nullptr;
+  if (shipper_ != nullptr) shipper_->EndLink();
+  connector_.CloseLink();
+}
+
+void PrimaryDriver::DropSession(SessionId session) {
+  connector_.Send(Drop{session, DropReason::kSolo, "the primary goes on without this session"});
+  // Staging belongs to the session: nothing may look at it any more.
+  shipper_.reset();
+  builder_.reset();
+  connector_.DropSession();
+}
+
+void PrimaryDriver::SendHandover(SessionId session, Epoch epoch) {
+  connector_.Send(Handover{session, epoch});
+}
+
+void PrimaryDriver::Report(const char* cause) { observer_.OnReport(cause); }
+
+}  // namespace haven

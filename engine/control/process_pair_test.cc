@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The primary's engine and the backup's session over shared memory, in one process.
+#include <utility>
+
+#include "engine/base/file_util.h"
+#include "engine/control/faulty_transport_testing.h"
+#include "engine/control/process_pair_testing.h"
+#include "engine/control/status_file.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "transport/shm/shm_transport.h"
+
+namespace haven {
+namespace {
+
+class ProcessPairTest : public testing::Test {
+ protected:
+  static constexpr uint64_t kPages = 300;
+
+  ProcessPairTest() {
+    backup_faults_.revoke_by_word = true;
+    engine_options_.paths.status = folder_.File("engine.status");
+    engine_options_.paths.events = folder_.File("engine.events");
+  }
+
+  void StartBackup() {
+    backup_.emplace(backup_transport_, address_, session_options_, factory_, arbiter_);
+  }
+  void StartEngine(const std::optional<Register>& current = std::nullopt) {
+    engine_.emplace(engine_options_, Seams(), current);
+  }
+  EngineSeams Seams() {
+    EngineSeams seams;
+    seams.guests = {{&guest_, &guest_}};
+    seams.output = &guest_;
+    seams.transport = &engine_transport_;
+    seams.arbiter = arbiter_;
+    return seams;
+  }
+  // Output of epochs that were committed from now on has left.
+  bool ReleasesMore(uint64_t steps = 20) {
+    const uint64_t before = wire_.released;
+    return WaitFor([&] { return wire_.released >= before + steps; });
+  }
+  std::string Events() {
+    absl::StatusOr<std::string> events =
+        ReadBoundedFile(engine_options_.paths.events, size_t{1} << 20);
+    return events.ok() ? *std::move(events) : events.status().ToString();
+  }
+  uint64_t PromotedStepOfNewest() { return PromotedStep(*backup_->newest().replicas()[0]); }
+  bool IsPromoted() {
+    return WaitFor([&] { return backup_->newest_result().has_value(); }) &&
+           backup_->newest_result()->end == BackupEnd::kPromoted;
+  }
+
+  TestFolder folder_;
+  const std::string address_ = "unix:" + folder_.File("backup.sock");
+  ShmTransport shm_;
+  TransportFaults engine_faults_;
+  TransportFaults backup_faults_;
+  FaultyTransport engine_transport_{shm_, engine_faults_};
+  FaultyTransport backup_transport_{shm_, backup_faults_};
+  const std::shared_ptr<TestArbiter> arbiter_ = std::make_shared<TestArbiter>();
+  TestReplicaFactory factory_;
+  TestWire wire_;
+  TestGuest guest_{"g1", kPages, wire_};
+  EngineOptions engine_options_ = TestEngineOptions(address_);
+  SessionOptions session_options_ = TestSessionOptions();
+  std::optional<TestBackup> backup_;
+  std::optional<TestEngine> engine_;
+};
+
+TEST_F(ProcessPairTest, ProtectsAndReleasesOutputOfCommittedEpochs) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected")) << engine_->Status().reason;
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore());
+  const StatusSnapshot status = engine_->Status();
+  EXPECT_EQ(status.link_state, "up");
+  EXPECT_EQ(status.registered.mode, "promotable");
+  EXPECT_EQ(status.registered.session, status.session);
+  EXPECT_GT(status.epoch.committed, 0u);
+  EXPECT_GT(status.pause.count, 0u);
+  EXPECT_EQ(status.counters.links, 1u);
+  EXPECT_EQ(backup_->Status().session, status.session);
+  EXPECT_EQ(backup_->sessions(), 1u);
+}
+
+TEST_F(ProcessPairTest, UnprotectOpensTheOutputAndEndsTheEngine) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(engine_->loop().Unprotect(kTestPatience).ok());
+  const EngineResult result = engine_->Join();
+  EXPECT_EQ(result.end, PrimaryEnd::kUnprotected);
+  ASSERT_TRUE(result.value.has_value());
+  EXPECT_EQ(result.value->mode, RegisterMode::kNone);
+  EXPECT_EQ(wire_.released, wire_.sent);
+  EXPECT_TRUE(absl::IsUnavailable(engine_->loop().Unprotect(kTestPatience)));
+}
+
+TEST_F(ProcessPairTest, ALostLinkIsReplacedAndOnlyTheDeltaIsSent) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  const SessionId session = engine_->Status().session;
+  for (uint64_t links = 2; links < 5; ++links) {
+    ++engine_faults_.broken_links;
+    ASSERT_TRUE(WaitFor([&] { return engine_->Status().counters.links == links; }));
+    ASSERT_TRUE(engine_->Reaches("protected"));
+    ASSERT_TRUE(ReleasesMore());
+    EXPECT_LT(engine_->Status().counters.delta_pages, kPages / 2);
+  }
+  EXPECT_EQ(engine_->Status().session, session);
+  EXPECT_EQ(backup_->sessions(), 1u);
+  EXPECT_EQ(engine_faults_.connects, 1u) << "the control channel was alive all the time";
+}
+
+TEST_F(ProcessPairTest, ALostChannelIsReplacedTogetherWithTheLink) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  const SessionId session = engine_->Status().session;
+  ++engine_faults_.broken_channels;
+  ASSERT_TRUE(ReleasesMore()) << "the link does not need the channel";
+  ++engine_faults_.broken_links;
+  ASSERT_TRUE(WaitFor([&] { return engine_->Status().counters.links == 2; }));
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore());
+  EXPECT_EQ(engine_->Status().session, session);
+  EXPECT_EQ(engine_faults_.connects, 2u);
+  EXPECT_EQ(backup_->sessions(), 1u);
+}
+
+TEST_F(ProcessPairTest, LanesThatFailedOnceDoNotStandInTheWayOfTheNextLink) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  engine_faults_.refuse_lanes = true;
+  ++engine_faults_.broken_links;
+  const uint64_t connects = engine_faults_.connects;
+  // Each further try comes on a new channel, on which no lanes are left over.
+  ASSERT_TRUE(WaitFor([&] { return engine_faults_.connects >= connects + 12; }));
+  EXPECT_EQ(engine_->Status().counters.links, 1u);
+  engine_faults_.refuse_lanes = false;
+  ASSERT_TRUE(WaitFor([&] { return engine_->Status().counters.links == 2; }));
+  ASSERT_TRUE(engine_->Reaches("protected"));
+}
+
+TEST_F(ProcessPairTest, AfterSoloTheOldReplicaIsTheBaseOfTheNextSession) {
+  engine_options_.driver.protocol.rearm_ns = 300 * kNsPerMs;
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  const SessionId session = engine_->Status().session;
+  engine_faults_.refuse_lanes = true;
+  ++engine_faults_.broken_links;
+  ASSERT_TRUE(WaitFor([&] { return arbiter_->value(kTestGroup)->mode == RegisterMode::kSolo; }));
+  engine_faults_.refuse_lanes = false;
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  const StatusSnapshot status = engine_->Status();
+  EXPECT_NE(status.session, session);
+  EXPECT_EQ(backup_->sessions(), 1u) << "the process that has the replica serves the new session";
+  ASSERT_TRUE(ReleasesMore());
+  engine_->Destroy();
+  EXPECT_THAT(Events(), testing::HasSubstr(R"("cause":"copying what has changed")"));
+}
+
+TEST_F(ProcessPairTest, WithoutTheOldProcessTheNextSessionIsMadeAnew) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  backup_.reset();
+  ASSERT_TRUE(WaitFor([&] { return arbiter_->value(kTestGroup)->mode == RegisterMode::kSolo; }));
+  ASSERT_TRUE(ReleasesMore());
+  StartBackup();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  EXPECT_EQ(backup_->sessions(), 1u);
+  ASSERT_TRUE(ReleasesMore());
+  engine_->Destroy();
+  EXPECT_THAT(Events(), testing::Not(testing::HasSubstr("copying what has changed")));
+}
+
+TEST_F(ProcessPairTest, TheReplicaIsPromotedWhenTheEngineIsGone) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore());
+  engine_->Destroy();
+  ASSERT_TRUE(IsPromoted());
+  const uint64_t step = PromotedStepOfNewest();
+  EXPECT_GE(step, wire_.released) << "output of a later step has left";
+  EXPECT_LE(step, guest_.step());
+  EXPECT_TRUE(IsTestStep(backup_->newest().replicas()[0]->memory(), step));
+  EXPECT_GE(backup_faults_.revoked, 1u);
+  const SessionResult result = *backup_->newest_result();
+  ASSERT_TRUE(result.value.has_value());
+  EXPECT_EQ(result.value->owner, session_options_.driver.protocol.owner);
+  EXPECT_TRUE(result.value->running);
+}
+
+TEST_F(ProcessPairTest, AnOperatorPromotesAndTheEngineIsDeposed) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  ASSERT_TRUE(backup_->newest().Promote(kTestPatience).ok());
+  ASSERT_TRUE(IsPromoted());
+  const EngineResult result = engine_->Join();
+  EXPECT_EQ(result.end, PrimaryEnd::kDeposed);
+  const uint64_t step = PromotedStepOfNewest();
+  EXPECT_GE(step, wire_.released);
+  EXPECT_TRUE(IsTestStep(backup_->newest().replicas()[0]->memory(), step));
+}
+
+TEST_F(ProcessPairTest, AHandoverLosesNoStep) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  ASSERT_TRUE(engine_->loop().Handover(kTestPatience).ok());
+  ASSERT_TRUE(IsPromoted());
+  EXPECT_EQ(engine_->Join().end, PrimaryEnd::kDeposed);
+  EXPECT_EQ(PromotedStepOfNewest(), guest_.step());
+  EXPECT_EQ(wire_.released, guest_.step()) << "the last epoch's output was released";
+}
+
+TEST_F(ProcessPairTest, TheIntervalChangesWhileItRuns) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  EXPECT_TRUE(absl::IsInvalidArgument(engine_->loop().SetInterval(1, kTestPatience)));
+  ASSERT_TRUE(engine_->loop().SetInterval(2 * kNsPerMs, kTestPatience).ok());
+  EXPECT_EQ(engine_->Status().epoch.interval_ns, 2 * kNsPerMs);
+  EXPECT_TRUE(ReleasesMore());
+}
+
+TEST_F(ProcessPairTest, AnEngineWithoutBackupKeepsTrying) {
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("unprotected"));
+  ASSERT_TRUE(WaitFor([&] { return engine_faults_.connects >= 3; }));
+  const StatusSnapshot status = engine_->Status();
+  EXPECT_EQ(status.reason, "no backup has accepted a session");
+  EXPECT_THAT(status.last_error, testing::HasSubstr("there is no such socket"));
+  EXPECT_TRUE(ReleasesMore());
+}
+
+TEST_F(ProcessPairTest, AMuteArbiterIsNamedAndNothingIsProtected) {
+  arbiter_->set_silent(true);
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(WaitFor([&] { return engine_->Status().arbiter.answer == "unknown"; }));
+  EXPECT_EQ(engine_->Status().state, "unprotected");
+  EXPECT_EQ(engine_->Status().arbiter.pending, "a new register");
+  arbiter_->set_silent(false);
+  EXPECT_TRUE(engine_->Reaches("protected"));
+}
+
+TEST_F(ProcessPairTest, StatusAndEventsAreWritten) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(WaitFor([&] {
+    const absl::StatusOr<StatusFile> file =
+        ReadStatusFile(engine_options_.paths.status, SystemClock::Get());
+    return file.ok() && file->snapshot.state == "protected" && !file->reading.stale;
+  }));
+  engine_->Destroy();
+  EXPECT_THAT(Events(), testing::HasSubstr(R"("from":"unprotected","to":"syncing")"));
+  EXPECT_THAT(Events(), testing::HasSubstr(R"("from":"syncing","to":"protected")"));
+}
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an engine or a session says about itself: the source of `status`, of metrics and of events
+// (DESIGN.md, I7).
+#ifndef HAVEN_ENGINE_CONTROL_STATUS_H_
+#define HAVEN_ENGINE_CONTROL_STATUS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/primary/phase_times.h"
+#include "engine/replica/identity.h"
+
+namespace haven {
+
+// "Not known" for every time below.
+inline constexpr int64_t kNoTime = -1;
+
+// The register as this process last saw it.
+struct RegisterStatus {
+  bool known = false;
+  Term term = 0;
+  std::string owner;
+  std::string mode;  // "none", "promotable", "solo".
+  SessionId session = kNoSession;
+  bool running = true;
+};
+
+struct ArbiterStatus {
+  std::string name;          // As operators write it.
+  std::string answer;        // "granted", "denied", "unknown"; "none": nothing was asked yet.
+  std::string cause;         // Why unknown.
+  int64_t age_ns = kNoTime;  // Of that answer.
+  std::string pending;       // What is being asked for; empty: nothing.
+};
+
+// The copy of a guest that runs, before it is protected.
+struct SyncStatus {
+  bool active = false;
+  uint64_t pages_done = 0;
+  uint64_t pages_left = 0;  // As the last round saw it; the guest goes on writing.
+  uint64_t pages_per_s = 0;
+  int64_t left_ns = kNoTime;
+};
+
+struct EpochStatus {
+  Epoch committed = kNoEpoch;
+  int64_t age_ns = kNoTime;  // Since that acknowledgement.
+  Epoch in_flight = kNoEpoch;
+  Epoch applied = kNoEpoch;  // Backup only.
+  int64_t interval_ns = kNoTime;
+  uint64_t pages = 0;  // Of the last epoch.
+  uint64_t wire_bytes = 0;
+};
+
+struct OutputStatus {
+  uint64_t held_packets = 0;
+  uint64_t held_bytes = 0;
+  uint64_t released_packets = 0;
+  uint64_t dropped_packets = 0;
+};
+
+// Since the process started.
+struct CounterStatus {
+  uint64_t epochs = 0;
+  uint64_t links = 0;
+  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what the last re-arm cost.
+  uint64_t total_pages = 0;
+  uint64_t zero_pages = 0;
+  uint64_t wire_bytes = 0;
+  uint64_t applied_pages = 0;  // Backup only, as the next two.
+  uint64_t received_bytes = 0;
+  uint64_t turned_away = 0;  // Connections that were not a primary's.
+};
+
+// A whole status, in the past tense: ages count from written_ns.
+struct StatusSnapshot {
+  int64_t written_ns = 0;       // Of the monotonic clock of this host's current run ...
+  int64_t written_wall_ns = 0;  // ... and for people.
+  int64_t pid = 0;
+  std::string role;  // "primary", "backup".
+  std::string node_id;
+  std::string group;
+  std::vector<std::string> guests;
+
+  std::string state;          // ProtectionStateName().
+  int64_t since_wall_ns = 0;  // In that state.
+  std::string reason;
+  std::string remedy;    // What to do about it; empty: nothing is wrong.
+  std::string activity;  // Of a backup: its own state ("standby", ...); of a primary: its guests'.
+  std::string last_error;  // The newest complaint of connections or data path.
+
+  SessionId session = kNoSession;
+  LinkNumber link = kNoLink;
+  std::string link_state;  // "up", "opening", "down".
+  RegisterStatus registered;
+  ArbiterStatus arbiter;
+  EpochStatus epoch;
+  SyncStatus sync;
+  OutputStatus output;
+  CounterStatus counters;
+  PhaseSummary pause;  // From the request to stop until all guests run again.
+  PhaseSummaries phases{};
+};
+
+// A transition, or something that happened without one.
+struct StatusEvent {
+  int64_t wall_ns = 0;
+  std::string role;
+  std::string group;
+  std::vector<std::string> guests;
+  Term term = 0;
+  SessionId session = kNoSession;
+  LinkNumber link = kNoLink;
+  Epoch epoch = kNoEpoch;  // The last committed one.
+  std::string from;
+  std::string to;  // Equal to `from`: no transition.
+  std::string cause;
+  std::string detail;       // The complaint behind it, if there is one.
+  uint64_t suppressed = 0;  // Equal ones since the last that was recorded.
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CONTROL_STATUS_H_

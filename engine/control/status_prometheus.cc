@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/clock.h"
+#include "engine/control/status_text.h"
+
+namespace haven {
+
+namespace {
+
+std::string Escaped(absl::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+      continue;
+    }
+    if (c == '\\' || c == '"') out += '\\';
+    out += c;
+  }
+  return out;
+}
+
+double Seconds(int64_t ns) { return static_cast<double>(ns) / static_cast<double>(kNsPerSecond); }
+
+// The metrics of one group on one host.
+class Metrics {
+ public:
+  explicit Metrics(const StatusSnapshot& snapshot)
+      : labels_(absl::StrCat("group=\"", Escaped(snapshot.group), "\",role=\"",
+                             Escaped(snapshot.role), "\",node=\"", Escaped(snapshot.node_id),
+                             "\"")) {}
+
+  // Begins a metric; its values follow.
+  void Begin(absl::string_view name, absl::string_view type, absl::string_view help) {
+    name_ = std::string(name);
+    absl::StrAppend(&out_, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
+  }
+  void Value(double value, absl::string_view more_labels = "", absl::string_view suffix = "") {
+    absl::StrAppend(&out_, name_, suffix, "{", labels_, more_labels, "} ",
+                    absl::StrFormat("%.17g", value), "\n");
+  }
+  void Gauge(absl::string_view name, absl::string_view help, double value) {
+    Begin(name, "gauge", help);
+    Value(value);
+  }
+  void Counter(absl::string_view name, absl::string_view help, uint64_t value) {
+    Begin(name, "counter", help);
+    Value(static_cast<double>(value));
+  }
+  void Times(const PhaseSummary& times, absl::string_view more_labels) {
+    const std::array<std::pair<const char*, uint64_t>, 3> quantiles = {
+        {{"0.5", times.p50_ns}, {"0.99", times.p99_ns}, {"1", times.max_ns}}};
+    for (const auto& [quantile, ns] : quantiles) {
+      Value(Seconds(static_cast<int64_t>(ns)),
+            absl::StrCat(more_labels, ",quantile=\"", quantile, "\""));
+    }
+    Value(static_cast<double>(times.count), more_labels, "_count");
+  }
+
+  std::string Take() { return std::move(out_); }
+
+ private:
+  const std::string labels_;
+  std::string name_;
+  std::string out_;
+};
+
+void AppendState(const StatusSnapshot& s, const StatusReading& reading, Metrics* metrics) {
+  metrics->Gauge("haven_stale", "1 if the process has stopped updating its status.",
+                 reading.stale ? 1 : 0);
+  metrics->Gauge("haven_status_age_seconds", "Since the status was written.",
+                 Seconds(reading.age_ns));
+  metrics->Begin("haven_state", "gauge", "1 for the present protection state; absent if stale.");
+  if (!reading.stale) metrics->Value(1, absl::StrCat(",state=\"", Escaped(s.state), "\""));
+  metrics->Gauge("haven_link_up", "1 while a link can carry epochs.", s.link_state == "up" ? 1 : 0);
+  metrics->Gauge("haven_term", "Term of the register as last seen.",
+                 static_cast<double>(s.registered.term));
+  if (s.arbiter.age_ns != kNoTime) {
+    metrics->Gauge("haven_arbiter_answer_age_seconds", "Since the arbiter's last answer.",
+                   Seconds(s.arbiter.age_ns + reading.age_ns));
+  }
+}
+
+void AppendEpochs(const StatusSnapshot& s, const StatusReading& reading, Metrics* metrics) {
+  metrics->Gauge("haven_committed_epoch", "Last committed epoch of the session.",
+                 static_cast<double>(s.epoch.committed));
+  if (s.epoch.age_ns != kNoTime) {
+    metrics->Gauge("haven_commit_age_seconds", "Since the last acknowledgement.",
+                   Seconds(s.epoch.age_ns + reading.age_ns));
+  }
+  if (s.sync.active) {
+    metrics->Gauge("haven_sync_pages_left", "Pages left to copy before protection.",
+                   static_cast<double>(s.sync.pages_left));
+  }
+  metrics->Counter("haven_links_total", "Links opened.", s.counters.links);
+}
+
+void AppendPrimary(const StatusSnapshot& s, Metrics* metrics) {
+  metrics->Gauge("haven_epoch_pages", "Pages of the last epoch.",
+                 static_cast<double>(s.epoch.pages));
+  metrics->Gauge("haven_epoch_wire_bytes", "Bytes on the wire of the last epoch.",
+                 static_cast<double>(s.epoch.wire_bytes));
+  metrics->Counter("haven_epochs_total", "Epochs sent.", s.counters.epochs);
+  metrics->Counter("haven_pages_total", "Pages sent.", s.counters.total_pages);
+  metrics->Counter("haven_zero_pages_total", "Pages sent without their bytes.",
+                   s.counters.zero_pages);
+  metrics->Counter("haven_wire_bytes_total", "Bytes sent.", s.counters.wire_bytes);
+  metrics->Gauge("haven_rearm_pages", "Pages that the last re-arm cost.",
+                 static_cast<double>(s.counters.delta_pages));
+  metrics->Gauge("haven_output_held_packets", "Packets held until their epoch is committed.",
+                 static_cast<double>(s.output.held_packets));
+  metrics->Gauge("haven_output_held_bytes", "Bytes held until their epoch is committed.",
+                 static_cast<double>(s.output.held_bytes));
+  metrics->Counter("haven_output_released_packets_total", "Packets released.",
+                   s.output.released_packets);
+  metrics->Counter("haven_output_dropped_packets_total", "Packets lost at the buffer's limit.",
+                   s.output.dropped_packets);
+  metrics->Begin("haven_pause_seconds", "summary", "How long the guests stand still per epoch.");
+  metrics->Times(s.pause, "");
+  metrics->Begin("haven_phase_seconds", "summary", "How long each phase of an epoch takes.");
+  for (size_t i = 0; i < kPhases; ++i) {
+    metrics->Times(s.phases[i], absl::StrCat(",phase=\"", PhaseName(static_cast<Phase>(i)), "\""));
+  }
+}
+
+void AppendBackup(const StatusSnapshot& s, Metrics* metrics) {
+  metrics->Gauge("haven_applied_epoch", "Last epoch that is in the replica's memory.",
+                 static_cast<double>(s.epoch.applied));
+  metrics->Counter("haven_applied_pages_total", "Pages committed and given to the applier.",
+                   s.counters.applied_pages);
+  metrics->Counter("haven_received_bytes_total", "Bytes of committed epochs.",
+                   s.counters.received_bytes);
+  metrics->Counter("haven_turned_away_total", "Connections that were not a primary's.",
+                   s.counters.turned_away);
+}
+
+}  // namespace
+
+std::string StatusToPrometheus(const StatusSnapshot& snapshot, const StatusReading& reading) {
+  Metrics metrics(snapshot);
+  AppendState(snapshot, reading, &metrics);
+  AppendEpochs(snapshot, reading, &metrics);
+  if (snapshot.role == "primary") {
+    AppendPrimary(snapshot, &metrics);
+  } else {
+    AppendBackup(snapshot, &metrics);
+  }
+  return metrics.Take();
+}
+
+}  // namespace haven

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef HAVEN_ENGINE_CONTROL_STATUS_TEXT_H_
+#define HAVEN_ENGINE_CONTROL_STATUS_TEXT_H_
+
+#include <cstdint>
+#include <string>
+
+#include "engine/control/status.h"
+
+namespace haven {
+
+// What the reader of a status knows beyond its writer.
+struct StatusReading {
+  int64_t age_ns = 0;  // Since it was written; all ages in it are older by that much.
+  bool stale = false;  // Its writer has stopped updating it: it hangs, or is gone.
+};
+
+// For people: several lines, each with its newline.
+std::string StatusToText(const StatusSnapshot& snapshot, const StatusReading& reading);
+
+// For Prometheus, text format 0.0.4. Labels are escaped. `haven_state` is 1 for the present state;
+// a stale status says `haven_stale` 1 and no state, so that nobody takes it for protected.
+std::string StatusToPrometheus(const StatusSnapshot& snapshot, const StatusReading& reading);
+
+// "12 ms", "3.4 s", "2 min 5 s": for people.
+std::string HumanDuration(int64_t ns);
+// "812 B", "3.2 MiB".
+std::string HumanBytes(uint64_t bytes);
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CONTROL_STATUS_TEXT_H_
