@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Runs the simulation over a range of seeds.
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "engine/base/mutant.h"
+#include "tests/sim/sim_world.h"
+
+ABSL_FLAG(uint64_t, seed, 1, "first seed");
+ABSL_FLAG(uint64_t, seeds, 1000, "how many seeds");
+ABSL_FLAG(bool, trace, false, "print what happens");
+ABSL_FLAG(bool, coverage, false, "print how often each fault met each state of the protocol");
+ABSL_FLAG(std::string, expect, "",
+          "succeed only if some seed violates this invariant: I1, I2, ...");
+#ifdef HAVEN_MUTANTS
+ABSL_FLAG(std::string, mutant, "", "the broken variant to run; --mutant=list names them");
+#endif
+ABSL_FLAG(uint64_t, failures_max, 5, "stop after so many failing seeds");
+
+namespace haven {
+namespace {
+
+void PrintCoverage(const std::map<std::pair<SimFault, std::string>, uint64_t>& coverage) {
+  std::set<std::string> states;
+  for (const auto& [key, count] : coverage) states.insert(key.second);
+  for (uint8_t i = 0; i < static_cast<uint8_t>(SimFault::kCount); ++i) {
+    const SimFault fault = static_cast<SimFault>(i);
+    std::printf("%-22s", SimFaultName(fault));
+    for (const std::string& state : states) {
+      const auto found = coverage.find({fault, state});
+      std::printf(" %s=%llu", state.c_str(),
+                  static_cast<unsigned long long>(found == coverage.end() ? 0 : found->second));
+    }
+    std::printf("\n");
+  }
+}
+
+#ifdef HAVEN_MUTANTS
+struct NamedMutant {
+  const char* name;
+  Mutant mutant;
+};
+constexpr NamedMutant kMutants[] = {
+    {"commit-before-data", Mutant::kCommitBeforeData},
+    {"release-before-commit", Mutant::kReleaseBeforeCommit},
+    {"promote-before-register", Mutant::kPromoteBeforeRegister},
+    {"read-before-cut-off", Mutant::kReadBeforeCutOff},
+    {"apply-before-verify", Mutant::kApplyBeforeVerify},
+    {"reuse-before-apply", Mutant::kReuseBeforeApply},
+    {"drop-dirty-on-failure", Mutant::kDropDirtyOnFailure},
+    {"reuse-epoch-number", Mutant::kReuseEpochNumber},
+    {"believe-old-ack", Mutant::kBelieveOldAck},
+    {"open-before-solo", Mutant::kOpenBeforeSolo},
+    {"promote-stale", Mutant::kPromoteStale},
+    {"barrier-before-stopped", Mutant::kBarrierBeforeStopped},
+    {"unknown-is-denied", Mutant::kUnknownIsDenied},
+    {"guard-opens-without-grant", Mutant::kGuardOpensWithoutGrant},
+    {"destroy-before-running", Mutant::kDestroyBeforeRunning},
+};
+
+// False: nothing is left to run.
+bool ChooseMutant() {
+  const std::string wanted = absl::GetFlag(FLAGS_mutant);
+  if (wanted.empty()) return true;
+  for (const NamedMutant& named : kMutants) {
+    if (wanted == "list") std::printf("%s\n", named.name);
+    if (wanted != named.name) continue;
+    g_mutant = named.mutant;
+    return true;
+  }
+  if (wanted != "list") std::fprintf(stderr, "no such mutant: %s\n", wanted.c_str());
+  return false;
+}
+#endif
+
+int Run() {
+#ifdef HAVEN_MUTANTS
+  if (!ChooseMutant()) return absl::GetFlag(FLAGS_mutant) == "list" ? 0 : 2;
+#endif
+  const uint64_t first = absl::GetFlag(FLAGS_seed);
+  const uint64_t count = absl::GetFlag(FLAGS_seeds);
+  const std::string expect = absl::GetFlag(FLAGS_expect);
+  SimResult total;
+  uint64_t failures = 0;
+  uint64_t lost = 0;
+  uint64_t done = 0;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    SimWorld world(seed, absl::GetFlag(FLAGS_trace));
+    const SimResult result = world.Run();
+    ++done;
+    total.released += result.released;
+    total.promotions += result.promotions;
+    total.epochs += result.epochs;
+    lost += result.group_lost ? 1 : 0;
+    for (const auto& [key, hits] : result.coverage) total.coverage[key] += hits;
+    if (result.violation.compare(0, expect.size(), expect) != 0) continue;
+    if (result.violation.empty()) continue;
+    ++failures;
+    std::printf("seed %llu: %s\n  again: sim --seed=%llu --seeds=1 --trace\n",
+                static_cast<unsigned long long>(seed), result.violation.c_str(),
+                static_cast<unsigned long long>(seed));
+    if (!expect.empty() || failures >= absl::GetFlag(FLAGS_failures_max)) break;
+  }
+  if (absl::GetFlag(FLAGS_coverage)) PrintCoverage(total.coverage);
+  std::printf(
+      "%llu seeds, %llu failed: %llu epochs, %llu packets released, %llu promotions, %llu groups "
+      "lost "
+      "with both hosts\n",
+      static_cast<unsigned long long>(done), static_cast<unsigned long long>(failures),
+      static_cast<unsigned long long>(total.epochs),
+      static_cast<unsigned long long>(total.released),
+      static_cast<unsigned long long>(total.promotions), static_cast<unsigned long long>(lost));
+  return (failures > 0) == !expect.empty() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace haven
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage(
+      "Simulates primary, backup, arbiter, guests and network from seeds, with faults, and checks "
+      "the "
+      "invariants.");
+  absl::ParseCommandLine(argc, argv);
+  return haven::Run();
+}
