@@ -188,6 +188,7 @@ TEST_F(GuestLifeTest, AGuestThatEndsWhileItsOutputIsHeldIsKeptForTheNextEngine) 
   Detach();
   ASSERT_TRUE(EndSyntheticGuest(dir_, spec_.name, DomainEnd::kShutdown).ok());
   Attach();
+  ASSERT_TRUE(AwaitState(*suspend_, SuspendMethod::State::kGone));
   EXPECT_EQ(domain_->End(), DomainEnd::kShutdown);
   ASSERT_TRUE(output_->OpenAll().ok());
   ASSERT_TRUE(output_->Remove().ok());
