@@ -353,14 +353,6 @@ TEST_F(OpeningLinkTest, GarbageEndsTheChannel) {
   EXPECT_THAT(std::string(Expect<ChannelLost>().cause.message()), HasSubstr("garbage"));
 }
 
-TEST_F(OpeningLinkTest, AFloodOfUselessMessagesEndsTheChannel) {
-  const LinkOffer useless = MakeOffer(LinkRequest{kSession, 77, {}});
-  for (int i = 0; i < 200; ++i) {
-    if (!SendMessage(*channel_, useless, kTestPatience).ok()) break;
-  }
-  EXPECT_THAT(std::string(Expect<ChannelLost>().cause.message()), HasSubstr("floods"));
-}
-
 TEST_F(OpeningLinkTest, AFullChannelCountsAsLost) {
   const Drop drop = {kSession, DropReason::kInternal, std::string(1000, 'x')};
   const int64_t start_ns = SystemClock::Get().NowNs();
