@@ -128,7 +128,7 @@ class Session {
 
   VerifiedEpoch Verify() {
     const Epoch epoch = records_[arrived_].epoch;
-    auto committed = backup_.reader.OnImmediate(TestJournal::CommitImmediate(epoch));
+    auto committed = backup_.reader.OnImmediate(CommitImmediate(epoch));
     HAVEN_CHECK_OK(committed);
     return **committed;
   }

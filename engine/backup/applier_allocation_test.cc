@@ -62,7 +62,7 @@ TEST_P(ApplierAllocationTest, AGoodEpochAllocatesNothing) {
 
     const size_t before = g_allocations;
     const bool announced = backup.reader.OnImmediate(TestJournal::ChunksImmediate(chunks)).ok();
-    const auto committed = backup.reader.OnImmediate(TestJournal::CommitImmediate(epoch));
+    const auto committed = backup.reader.OnImmediate(CommitImmediate(epoch));
     ASSERT_TRUE(announced && committed.ok());
     (*applier)->Submit(**committed);
     const bool applied = (*applier)->Drain().ok();

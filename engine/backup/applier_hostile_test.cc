@@ -135,7 +135,7 @@ TEST(ApplierHostileTest, APeerThatRewritesTheJournalReachesNothingButRam) {
                           .ledger = &ledger,
                           .states = &states});
     reader.BeginLink(1);
-    const auto committed = reader.OnImmediate(TestJournal::CommitImmediate(1));
+    const auto committed = reader.OnImmediate(CommitImmediate(1));
     if (committed.ok()) {
       auto applier = Applier::Create({.region = region.journal(),
                                       .geometry = kGeometry,
@@ -192,7 +192,7 @@ class ApplierTrapTest : public ::testing::Test {
 
   // Applies the epoch, with the trap set.
   absl::Status Apply() {
-    const auto committed = backup_.reader.OnImmediate(TestJournal::CommitImmediate(1));
+    const auto committed = backup_.reader.OnImmediate(CommitImmediate(1));
     HAVEN_CHECK_OK(committed);
     auto applier = Applier::Create(
         {.region = backup_.region, .geometry = kGeometry, .replicas = backup_.domains()});

@@ -204,7 +204,7 @@ class ModelSession {
     target[random_.Below(target.size())] ^= static_cast<std::byte>(1 << random_.Below(8));
     if (backup_.ledger.full()) return NewLink();
     if (random_.Chance(1, 2)) {
-      status = backup_.reader.OnImmediate(TestJournal::CommitImmediate(record.epoch)).status();
+      status = backup_.reader.OnImmediate(CommitImmediate(record.epoch)).status();
     } else {
       status = backup_.reader.TryFinal().status();
     }
@@ -219,7 +219,7 @@ class ModelSession {
     ASSERT_TRUE(sent.ok()) << sent;
     backup_.journal.WriteRecord(record);
     while (backup_.ledger.full()) ApplySome();
-    const auto result = backup_.reader.OnImmediate(TestJournal::CommitImmediate(record.epoch));
+    const auto result = backup_.reader.OnImmediate(CommitImmediate(record.epoch));
     ASSERT_TRUE(result.ok()) << result.status();
     ASSERT_TRUE(result->has_value());
     Committed(**result, epoch, next);

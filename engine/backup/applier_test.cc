@@ -50,7 +50,7 @@ class ApplierTest : public ::testing::TestWithParam<unsigned> {
     epoch.runs = std::move(runs);
     epoch.states = {std::vector<std::byte>(1), std::vector<std::byte>(1)};
     backup_.journal.Write(epoch, kLink, 2, backup_.ledger.next());
-    auto result = backup_.reader.OnImmediate(TestJournal::CommitImmediate(base + 1));
+    auto result = backup_.reader.OnImmediate(CommitImmediate(base + 1));
     EXPECT_TRUE(result.ok()) << result.status();
     return **result;
   }
@@ -123,7 +123,7 @@ TEST_P(ApplierTest, RunsCrossTheChunksOfTheMapping) {
                 ZeroRun(0, kEdge + 7, 93)};
   epoch.states = {std::vector<std::byte>(1)};
   large.journal.Write(epoch, kLink, 1, 0);
-  const auto committed = large.reader.OnImmediate(TestJournal::CommitImmediate(1));
+  const auto committed = large.reader.OnImmediate(CommitImmediate(1));
   ASSERT_TRUE(committed.ok()) << committed.status();
   (*applier)->Submit(**committed);
   ASSERT_TRUE((*applier)->Drain().ok());
@@ -174,7 +174,7 @@ TEST_P(ApplierTest, AnEpochWithoutChunksFinishes) {
                                                                       .threads = GetParam()});
   ASSERT_TRUE(applier.ok());
   sync.journal.Write({.epoch = 1, .base = kNoEpoch, .kind = EpochKind::kSync}, kLink, 1, 0);
-  const auto committed = sync.reader.OnImmediate(TestJournal::CommitImmediate(1));
+  const auto committed = sync.reader.OnImmediate(CommitImmediate(1));
   ASSERT_TRUE(committed.ok()) << committed.status();
   (*applier)->Submit(**committed);
   ASSERT_TRUE((*applier)->Drain().ok());

@@ -82,9 +82,6 @@ class JournalReader {
   //   FailedPrecondition  no link has begun, or it has failed before.
   absl::StatusOr<std::optional<VerifiedEpoch>> OnImmediate(uint32_t immediate);
 
-  // True if `immediate` says that a commit record is complete.
-  static bool IsCommit(uint32_t immediate);
-
   // For a promotion, after the peer is cut off and all epochs are applied: if a checkpoint after
   // the committed epoch arrived whole on the last link, commits it as above, whether or not its
   // immediate was seen. Any error means that committed_epoch() is the epoch to promote and says

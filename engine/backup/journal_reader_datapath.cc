@@ -6,16 +6,14 @@
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/replica/format_error.h"
+#include "engine/replica/immediate.h"
 
 namespace haven {
 namespace {
 
-constexpr uint32_t kCommitBit = uint32_t{1} << 31;
-constexpr uint32_t kValueMask = kCommitBit - 1;
+constexpr uint32_t kEpochMask = ~kCommitImmediateBit;
 
 }  // namespace
-
-bool JournalReader::IsCommit(uint32_t immediate) { return (immediate & kCommitBit) != 0; }
 
 absl::StatusOr<std::optional<VerifiedEpoch>> JournalReader::OnImmediate(uint32_t immediate) {
   if (link_state_ != LinkState::kGood) {
@@ -23,7 +21,7 @@ absl::StatusOr<std::optional<VerifiedEpoch>> JournalReader::OnImmediate(uint32_t
         link_state_ == LinkState::kNone ? "no link has begun" : "the link has failed already"));
   }
   absl::Status status;
-  if (!IsCommit(immediate)) {
+  if (!IsCommitImmediate(immediate)) {
     status = OnChunks(immediate);
     if (status.ok()) return std::optional<VerifiedEpoch>();
   } else {
@@ -124,11 +122,11 @@ absl::Status JournalReader::VerifyChunk(const Candidate& candidate, uint32_t ind
 }
 
 absl::Status JournalReader::ReadRecord(uint32_t immediate, CommitRecord* record) const {
-  const uint32_t epoch_bits = immediate & kValueMask;
+  const uint32_t epoch_bits = immediate & kEpochMask;
   const absl::Status decoded = DecodeSlot(epoch_bits, record);
   if (absl::IsNotFound(decoded)) return absl::DataLossError(decoded.message());
   HAVEN_RETURN_IF_ERROR(decoded);
-  if ((record->epoch & kValueMask) != epoch_bits) {
+  if ((record->epoch & kEpochMask) != epoch_bits) {
     return FieldError("commit record", "epoch", record->epoch,
                       "one whose low 31 bits are the immediate's,", epoch_bits);
   }

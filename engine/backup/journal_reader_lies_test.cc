@@ -32,7 +32,7 @@ class JournalReaderLiesTest : public ::testing::Test {
     Epoch base = kNoEpoch;
     for (const Epoch epoch : {1, 2}) {
       backup_.journal.Write(Checkpoint(epoch, base, 1), kLink, 2, backup_.ledger.next());
-      const auto result = backup_.reader.OnImmediate(TestJournal::CommitImmediate(epoch));
+      const auto result = backup_.reader.OnImmediate(CommitImmediate(epoch));
       EXPECT_TRUE(result.ok()) << result.status();
       base = epoch;
     }
@@ -54,7 +54,7 @@ class JournalReaderLiesTest : public ::testing::Test {
       const auto result = backup_.reader.OnImmediate(TestJournal::ChunksImmediate(chunks));
       if (!result.ok()) return result.status();
     }
-    return backup_.reader.OnImmediate(TestJournal::CommitImmediate(epoch)).status();
+    return backup_.reader.OnImmediate(CommitImmediate(epoch)).status();
   }
 
   // The reader refused: `code`, and `text` in the message. Nothing is committed, nothing more is
@@ -71,7 +71,7 @@ class JournalReaderLiesTest : public ::testing::Test {
 
     backup_.reader.BeginLink(kLink + 1);
     backup_.journal.Write(Checkpoint(9, 2, 30), kLink + 1, 2, next());
-    const auto result = backup_.reader.OnImmediate(TestJournal::CommitImmediate(9));
+    const auto result = backup_.reader.OnImmediate(CommitImmediate(9));
     ASSERT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(backup_.reader.committed_epoch(), 9u);
   }
@@ -240,17 +240,17 @@ TEST_F(JournalReaderLiesTest, RecordOfAnotherEpochThanTheChunks) {
 
 TEST_F(JournalReaderLiesTest, RecordThatTheImmediateDoesNotName) {
   const CommitRecord record = backup_.journal.Write(Epoch3(), kLink, 2, next());
-  ExpectInvalid(backup_.reader.OnImmediate(TestJournal::CommitImmediate(record.epoch + 2)).status(),
+  ExpectInvalid(backup_.reader.OnImmediate(CommitImmediate(record.epoch + 2)).status(),
                 "low 31 bits");
 }
 
 TEST_F(JournalReaderLiesTest, ImmediateForTheOtherCommitSlot) {
   backup_.journal.Write(Epoch3(), kLink, 2, next());
-  ExpectInvalid(backup_.reader.OnImmediate(TestJournal::CommitImmediate(4)).status(), "epoch is 2");
+  ExpectInvalid(backup_.reader.OnImmediate(CommitImmediate(4)).status(), "epoch is 2");
 }
 
 TEST_F(JournalReaderLiesTest, ImmediateOfTheLastCommitAgain) {
-  ExpectInvalid(backup_.reader.OnImmediate(TestJournal::CommitImmediate(2)).status(),
+  ExpectInvalid(backup_.reader.OnImmediate(CommitImmediate(2)).status(),
                 "epoch is 2, must be above the last committed, 2");
 }
 
@@ -462,8 +462,7 @@ TEST_F(JournalReaderLiesTest, ChunkRewrittenAfterItWasVerified) {
 TEST_F(JournalReaderLiesTest, NothingIsBelievedBeforeALinkBegins) {
   TestBackup backup(backup_.geometry, {{.pages = 16}}, kSession);
   EXPECT_TRUE(absl::IsFailedPrecondition(backup.reader.OnImmediate(1).status()));
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      backup.reader.OnImmediate(TestJournal::CommitImmediate(1)).status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(backup.reader.OnImmediate(CommitImmediate(1)).status()));
 }
 
 }  // namespace

@@ -46,7 +46,7 @@ class JournalReaderTest : public ::testing::Test {
         backup_.reader.OnImmediate(TestJournal::ChunksImmediate(record.totals.chunk_count));
     if (!chunks.ok()) return chunks;
     EXPECT_FALSE(chunks->has_value());
-    return backup_.reader.OnImmediate(TestJournal::CommitImmediate(record.epoch));
+    return backup_.reader.OnImmediate(CommitImmediate(record.epoch));
   }
 
   void ExpectCommitted(const absl::StatusOr<std::optional<VerifiedEpoch>>& result,
@@ -109,12 +109,12 @@ TEST_F(JournalReaderTest, ChunksMayBeAnnouncedInAnyPortions) {
   }
   backup_.journal.WriteChunks(record, 4, chunks);
   backup_.journal.WriteRecord(record);
-  ExpectCommitted(backup_.reader.OnImmediate(TestJournal::CommitImmediate(1)), record);
+  ExpectCommitted(backup_.reader.OnImmediate(CommitImmediate(1)), record);
 }
 
 TEST_F(JournalReaderTest, TheRecordAloneIsEnough) {
   const CommitRecord record = backup_.journal.Write(Checkpoint(1, kNoEpoch, 40), kLink, 2, 0);
-  ExpectCommitted(backup_.reader.OnImmediate(TestJournal::CommitImmediate(1)), record);
+  ExpectCommitted(backup_.reader.OnImmediate(CommitImmediate(1)), record);
 }
 
 TEST_F(JournalReaderTest, SyncEpochsComeBeforeTheFirstCheckpoint) {
@@ -128,7 +128,7 @@ TEST_F(JournalReaderTest, SyncEpochsComeBeforeTheFirstCheckpoint) {
   sync = {.epoch = 2, .base = 1, .kind = EpochKind::kSync};
   record = backup_.journal.Write(sync, kLink, 2, backup_.ledger.next());
   EXPECT_EQ(record.totals.chunk_count, 0u);
-  ExpectCommitted(backup_.reader.OnImmediate(TestJournal::CommitImmediate(2)), record);
+  ExpectCommitted(backup_.reader.OnImmediate(CommitImmediate(2)), record);
 
   record = backup_.journal.Write(Checkpoint(5, 2), kLink, 2, backup_.ledger.next());
   ExpectCommitted(Receive(record), record);
@@ -183,7 +183,7 @@ TEST_F(JournalReaderTest, AnEpochLargerThanTheRingUsesExtents) {
                         {.session = 1, .link = 1, .epoch = 1});
   }
   backup_.journal.WriteRecord(record);
-  result = backup_.reader.OnImmediate(TestJournal::CommitImmediate(1));
+  result = backup_.reader.OnImmediate(CommitImmediate(1));
   ExpectCommitted(result, record);
   EXPECT_EQ(backup_.ledger.free_ring_slots(), 0u);
   backup_.ledger.Release(1);
@@ -263,7 +263,7 @@ TEST_F(JournalReaderTest, ADeltaStartsFromItsBase) {
   TestEpoch epoch{.epoch = 43, .base = 41};
   epoch.states = {State(1, 1)};
   backup.journal.Write(epoch, 1, 1, 0);
-  const auto result = backup.reader.OnImmediate(TestJournal::CommitImmediate(43));
+  const auto result = backup.reader.OnImmediate(CommitImmediate(43));
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(backup.states.epoch(), 43u);
 }
@@ -375,7 +375,7 @@ TEST_F(JournalReaderDeathTest, MisuseAborts) {
     ExpectCommitted(Receive(record), record);
     base = epoch;
   }
-  EXPECT_DEATH((void)backup_.reader.OnImmediate(TestJournal::CommitImmediate(5)), "full");
+  EXPECT_DEATH((void)backup_.reader.OnImmediate(CommitImmediate(5)), "full");
   EXPECT_DEATH((void)backup_.reader.TryFinal(), "full");
 }
 

@@ -17,6 +17,7 @@
 #include "engine/replica/chunk.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/identity.h"
+#include "engine/replica/immediate.h"
 #include "engine/replica/layout.h"
 
 namespace haven {
@@ -76,9 +77,6 @@ class TestJournal {
   static ChunkIdentity Identity(std::span<const std::byte> slot);
 
   static uint32_t ChunksImmediate(uint32_t chunks) { return chunks; }
-  static uint32_t CommitImmediate(Epoch epoch) {
-    return uint32_t{1} << 31 | (static_cast<uint32_t>(epoch) & 0x7fffffff);
-  }
 
  private:
   std::span<std::byte> region_;

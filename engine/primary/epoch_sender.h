@@ -17,15 +17,6 @@
 
 namespace haven {
 
-// Set in the immediate of a commit record; the other 31 bits are the low bits of the epoch. Clear
-// in the immediate of a group of chunks; the other bits are then the number of chunks complete so
-// far.
-inline constexpr uint32_t kCommitImmediateBit = uint32_t{1} << 31;
-
-inline constexpr uint32_t CommitImmediate(Epoch epoch) {
-  return kCommitImmediateBit | static_cast<uint32_t>(epoch & ~kCommitImmediateBit);
-}
-
 // What stays the same for all epochs on one link.
 struct SenderOptions {
   SessionId session = kNoSession;
@@ -108,6 +99,9 @@ class EpochSender {
   void Abort();
 
   SendState state() const { return state_; }
+  // Whether the commit record of the epoch that Start() began may be at the peer: without it no
+  // acknowledgement of that epoch can be true.
+  bool commit_posted() const { return cursor_.commit; }
   // What made the state kFailed; kOk if it was Abort() or nothing.
   CompletionResult failure() const { return failure_; }
   uint64_t credits_used() const { return cursor_.credits_used; }

@@ -5,6 +5,7 @@
 #include "engine/base/check.h"
 #include "engine/base/mutant.h"
 #include "engine/primary/epoch_sender.h"
+#include "engine/replica/immediate.h"
 
 namespace haven {
 namespace {

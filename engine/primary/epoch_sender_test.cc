@@ -8,6 +8,7 @@
 
 #include "engine/base/random.h"
 #include "engine/primary/fake_link.h"
+#include "engine/replica/immediate.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -56,19 +56,20 @@ absl::Status EpochShipper::OnExtents(LinkNumber link, Epoch epoch,
   if (link != number_ || stage_ != Stage::kNeedsRoom || epoch != order_.epoch) {
     return absl::OkStatus();  // Of an epoch that was given up.
   }
-  EpochPlacement& placement = spec_.placement;
-  if (extents.size() != extents_needed_ || placement.extent_count != 0) {
+  if (extents.size() != extents_needed_ || spec_.placement.extent_count != 0) {
     return absl::InvalidArgumentError(absl::StrCat("epoch ", epoch, ": the backup grants ",
                                                    extents.size(), " extents, ", extents_needed_,
                                                    " were asked for, once"));
   }
-  for (const uint32_t extent : extents) {
-    if (extent >= memory_.geometry.extents()) {
-      return absl::InvalidArgumentError(absl::StrCat("epoch ", epoch, ": the backup grants extent ",
-                                                     extent, " of ", memory_.geometry.extents()));
-    }
-    placement.extents[placement.extent_count++] = extent;
+  EpochPlacement placement = spec_.placement;
+  placement.extent_count = extents_needed_;
+  std::copy(extents.begin(), extents.end(), placement.extents.begin());
+  const absl::Status status = placement.Validate(memory_.geometry, spec_.totals.chunk_count);
+  if (!status.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("epoch ", epoch, ": the backup's grant of extents: ", status.message()));
   }
+  spec_.placement = placement;
   return absl::OkStatus();
 }
 

@@ -49,7 +49,11 @@ EpochShipper::News EpochShipper::Poll() {
         if (!link_->PostReceives(1).ok()) link_failed_ = true;
         continue;
       }
+      const SendState before = sender_->state();
       sender_->OnCompletion(completion);
+      if (sender_->state() == SendState::kCompleted && before != SendState::kCompleted) {
+        news.wired = true;
+      }
       news.progress = true;
       if (completion.result != CompletionResult::kOk) link_failed_ = true;
     }
@@ -61,18 +65,16 @@ EpochShipper::News EpochShipper::Poll() {
       ask_extents_ = false;
       news.extents_wanted = extents_needed_;
     }
-    if (HasRoom()) {
+    if (HasRoom() && !link_failed_) {
       sender_->Start(spec_);
       stage_ = Stage::kOnWire;
       news.progress = true;
     }
   }
   if (stage_ == Stage::kOnWire) {
-    const SendState before = sender_->state();
-    SendState state = sender_->Pump();
-    while (state == SendState::kSending) state = sender_->Pump();
+    const SendState state = sender_->Pump();
+    if (state == SendState::kSending) news.progress = true;  // More can be posted at once.
     if (state == SendState::kFailed) link_failed_ = true;
-    news.wired = state == SendState::kCompleted && before != state;
   }
   news.failed = link_failed_;
   return news;
@@ -96,14 +98,20 @@ void EpochShipper::ReadAck(News* news) {
   ack_ = ack;
   sender_->SetCreditsGranted(ack.credits_granted);
   if (ack.ring_tail > tail_ && ack.ring_tail <= next_) tail_ = ack.ring_tail;
-  const bool committed = ack.committed_epoch == order_.epoch ||
-                         (HAVEN_MUTANT(kBelieveOldAck) && ack.committed_epoch >= order_.epoch);
-  if (stage_ == Stage::kOnWire && committed) {
-    stage_ = Stage::kIdle;
-    next_ += spec_.placement.ring_slots_used;
-    if (ack.ring_tail > tail_ && ack.ring_tail <= next_) tail_ = ack.ring_tail;
-    news->committed = order_.epoch;
+  if (stage_ == Stage::kIdle) return;
+  const bool claimed = ack.committed_epoch >= order_.epoch;
+  const bool possible =
+      stage_ == Stage::kOnWire && sender_->commit_posted() && ack.committed_epoch == order_.epoch;
+  if (claimed && !possible && !HAVEN_MUTANT(kBelieveOldAck)) {
+    // The peer says of an epoch what it can not know: nothing that it says releases output.
+    link_failed_ = true;
+    return;
   }
+  if (!claimed || stage_ != Stage::kOnWire) return;
+  stage_ = Stage::kIdle;
+  next_ += spec_.placement.ring_slots_used;
+  if (ack.ring_tail > tail_ && ack.ring_tail <= next_) tail_ = ack.ring_tail;
+  news->committed = order_.epoch;
 }
 
 }  // namespace haven
