@@ -118,7 +118,7 @@ Completion Next(Link& link, Waiting waiting) {
     }
     if (!link.ArmEvent().ok()) return {.result = CompletionResult::kOther};
     if (link.Poll(got) == 1) return got[0];
-    const auto ready = WaitForFd(link.event_fd(), POLLIN, Deadline(kTestTimeout));
+    const auto ready = WaitForFd(link.event_fd(), POLLIN, ShmDeadline(kTestTimeout));
     HAVEN_CHECK(ready.ok() && *ready) << "the other side is silent";
   }
 }

@@ -145,14 +145,21 @@ int64_t Primary::PatienceEndNs() const {
   return solo_since_ns_ + config_.solo_patience_ns;
 }
 
+// When the lack of a commit counts as the lack of a link. An epoch that is under way on a link is
+// carried, however long it takes: without progress the link is given up.
+int64_t Primary::RearmDeadlineNs() const {
+  const bool carrying = link_state_ == LinkState::kUp && flight_.active && !flight_.acked;
+  if (carrying || no_commit_since_ns_ == kNever) return kNever;
+  return no_commit_since_ns_ + config_.rearm_ns;
+}
+
 // The earliest of the deadlines that CheckPeer looks at.
 int64_t Primary::PeerDeadlineNs() const {
   int64_t wake = kNever;
   if (link_state_ == LinkState::kUp && flight_.active && !flight_.acked) {
     wake = flight_.progress_ns + config_.progress_ns;
   }
-  const int64_t rearm =
-      no_commit_since_ns_ == kNever ? kNever : no_commit_since_ns_ + config_.rearm_ns;
+  const int64_t rearm = RearmDeadlineNs();
   if (role_ == Role::kSyncing) {
     return link_state_ == LinkState::kUp ? wake : std::min(wake, rearm);
   }

@@ -231,6 +231,7 @@ class Primary {
   bool AnyEnded() const;
   int64_t PatienceEndNs() const;
   int64_t PeerDeadlineNs() const;
+  int64_t RearmDeadlineNs() const;
 
   PrimaryConfig config_;
   PrimaryActions& actions_;

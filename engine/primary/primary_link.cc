@@ -142,8 +142,7 @@ void Primary::CheckPeer(int64_t now_ns) {
     LinkLost("an epoch makes no progress on the wire", now_ns);
   }
   const bool silent = now_ns >= last_sign_ns_ + config_.detect_ns;
-  const bool no_commit =
-      no_commit_since_ns_ != kNever && now_ns >= no_commit_since_ns_ + config_.rearm_ns;
+  const bool no_commit = now_ns >= RearmDeadlineNs();
   if (role_ == Role::kSyncing) {
     if (no_commit && link_state_ != LinkState::kUp) AbandonSession("backup lost", now_ns);
     return;

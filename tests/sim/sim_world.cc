@@ -19,7 +19,7 @@ SimWorld::SimWorld(uint64_t seed, bool trace) : trace_(trace), random_(seed) {
   for (Host& host : hosts_) host.clock = std::make_unique<SimClock>(scheduler_);
 }
 
-SimWorld::~SimWorld() = default;
+SimWorld::~SimWorld() { scheduler_.Clear(); }
 
 void SimWorld::Configure() {
   config_.guests = random_.Chance(1, 3) ? static_cast<uint32_t>(random_.Between(2, 3)) : 1;

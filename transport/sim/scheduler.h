@@ -26,6 +26,9 @@ class Scheduler {
     At(now_ns_ + delay_ns, std::move(run));
   }
 
+  // Forgets what is still to come: for the end, as events own parts of the world they belong to.
+  void Clear() { events_ = {}; }
+
   // Runs the next event. False: there is none before `end_ns`, and the time is now `end_ns`.
   bool Step(int64_t end_ns) {
     if (events_.empty() || events_.top().when_ns > end_ns) {

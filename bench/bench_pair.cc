@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/bench_pair.h"
+
+#include <poll.h>
+
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/backup/memory_replica.h"
+#include "engine/membership/arbiter_factory.h"
+
+namespace haven {
+namespace {
+
+constexpr size_t kStateBytes = 16384;
+constexpr uint64_t kPagesPerSlot = 63;  // Of kDefaultSlotBytes.
+constexpr int kPatienceMs = 60'000;
+
+// Largest epoch with room for the first copying.
+uint64_t StagingBytes(const PairShape& shape) {
+  const uint64_t slots = shape.dirty_pages / kPagesPerSlot + 2;
+  return std::max(uint64_t{64} << 20, slots * kDefaultSlotBytes);
+}
+
+}  // namespace
+
+BenchPorts::BenchPorts(const PairShape& shape)
+    : BenchGuest(shape.guest_pages, SpreadFrames(shape.guest_pages, shape.dirty_pages, 1),
+                 kStateBytes) {
+  info_ = {.name = "bench", .uuid = "00000000-0000-4000-8000-000000000001", .config = "bench"};
+}
+
+absl::Status BenchPorts::EnableLogDirty() {
+  DirtyAll();
+  return absl::OkStatus();
+}
+
+absl::Status BenchPorts::Request() {
+  stopped_ = true;
+  DirtyFrames();
+  return absl::OkStatus();
+}
+
+SuspendMethod::State BenchPorts::Poll() {
+  return stopped_ ? SuspendMethod::State::kSuspended : SuspendMethod::State::kRunning;
+}
+
+absl::Status BenchPorts::Resume() {
+  stopped_ = false;
+  return absl::OkStatus();
+}
+
+PairPlace::PairPlace() { std::ofstream(folder_.path() / "haven-arbiter").flush(); }
+
+std::string PairPlace::address() const {
+  return absl::StrCat("unix:", (folder_.path() / "backup.sock").string());
+}
+
+std::shared_ptr<Arbiter> PairPlace::arbiter() const {
+  absl::StatusOr<std::unique_ptr<Arbiter>> made =
+      MakeArbiter(absl::StrCat("file:", folder_.path().string()));
+  HAVEN_CHECK_OK(made);
+  return *std::move(made);
+}
+
+std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& shape,
+                                       BenchPorts& ports, Transport& transport) {
+  EngineOptions options;
+  options.node_id = "host-a";
+  options.group = "bench";
+  options.backup_address = place.address();
+  options.staging_bytes = StagingBytes(shape);
+  options.copy_workers = shape.copy_workers;
+  PrimaryConfig& protocol = options.driver.protocol;
+  protocol.owner = "host-a.0000000000000001";
+  protocol.interval_ns = kNsPerMs;
+  // Benchmarks may be descheduled for long, and preparing gigabytes takes its time.
+  protocol.detect_ns = 5 * kNsPerSecond;
+  protocol.progress_ns = 20 * kNsPerSecond;
+  protocol.open_deadline_ns = 60 * kNsPerSecond;
+  protocol.protected_age_ns = 20 * kNsPerSecond;
+  protocol.session_retry_ns = 20 * kNsPerMs;
+  EngineSeams seams;
+  seams.guests = {{&ports, &ports}};
+  seams.output = &ports;
+  seams.transport = &transport;
+  seams.arbiter = place.arbiter();
+  absl::StatusOr<std::unique_ptr<EngineLoop>> loop =
+      EngineLoop::Create(std::move(options), std::move(seams));
+  HAVEN_CHECK_OK(loop);
+  return *std::move(loop);
+}
+
+std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& listener,
+                                         Transport& transport, ReplicaFactory& factory) {
+  SessionOptions options;
+  options.node_id = "host-b";
+  options.setup.hello_timeout = absl::Seconds(30);
+  options.setup.journal.max_bytes = uint64_t{16} << 30;
+  options.driver.protocol.owner = "host-b.0000000000000002";
+  pollfd waiting = {listener.fd(), POLLIN, 0};
+  HAVEN_CHECK_EQ(poll(&waiting, 1, kPatienceMs), 1) << "no primary has come";
+  absl::StatusOr<std::optional<int>> connection = listener.Accept();
+  HAVEN_CHECK_OK(connection);
+  HAVEN_CHECK(connection->has_value());
+  absl::StatusOr<std::unique_ptr<SessionLoop>> loop = SessionLoop::Create(
+      std::move(options),
+      {.transport = &transport, .factory = &factory, .arbiter = place.arbiter()}, **connection);
+  HAVEN_CHECK_OK(loop);
+  return *std::move(loop);
+}
+
+absl::StatusOr<std::unique_ptr<ReplicaDomain>> BenchReplicaFactory::Build(
+    const HelloDomain& domain) {
+  absl::StatusOr<std::unique_ptr<MemoryReplica>> replica =
+      MemoryReplica::Create({.pages = domain.page_count, .max_state_bytes = kStateBytes});
+  if (!replica.ok()) return replica.status();
+  return *std::move(replica);
+}
+
+}  // namespace haven

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A primary's engine and a backup's session in two processes over shared memory, for benchmarks.
+#ifndef HAVEN_BENCH_BENCH_PAIR_H_
+#define HAVEN_BENCH_BENCH_PAIR_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "bench/bench_guest.h"
+#include "engine/base/fd.h"
+#include "engine/control/engine_loop.h"
+#include "engine/control/session_loop.h"
+#include "engine/primary/output_buffer.h"
+#include "transport/shm/shm_transport.h"
+#include "transport/shm/testing/forked_peer.h"
+
+namespace haven {
+
+// What is replicated, and where the two find each other.
+struct PairShape {
+  uint64_t guest_pages = 0;
+  uint64_t dirty_pages = 0;  // In each epoch, evenly spread, the same ones.
+  unsigned copy_workers = 1;
+};
+
+// A guest that stops and runs on at once and dirties its pages whenever it is stopped, with an
+// output that nobody sends to: what is measured is the engine's own work.
+class BenchPorts final : public BenchGuest, public SuspendMethod, public OutputBuffer {
+ public:
+  explicit BenchPorts(const PairShape& shape);
+
+  const DomainInfo& info() const override { return info_; }
+  absl::Status EnableLogDirty() override;
+
+  absl::Status Request() override;
+  SuspendMethod::State Poll() override;
+  absl::Status Resume() override;
+  int event_fd() const override { return -1; }
+
+  absl::Status Hold() override { return absl::OkStatus(); }
+  absl::Status Barrier() override { return absl::OkStatus(); }
+  absl::Status ReleaseOne() override { return absl::OkStatus(); }
+  absl::Status OpenAll() override { return absl::OkStatus(); }
+  absl::Status Rebuild() override { return absl::OkStatus(); }
+  absl::Status Discard() override { return absl::OkStatus(); }
+  absl::Status Remove() override { return absl::OkStatus(); }
+  OutputStats stats() override { return {}; }
+  absl::Status Health() override { return absl::OkStatus(); }
+
+ private:
+  DomainInfo info_;
+  bool stopped_ = false;
+};
+
+// The files that both sides share: socket, arbiter. Make it before forking.
+class PairPlace {
+ public:
+  PairPlace();
+  std::string address() const;
+  std::shared_ptr<Arbiter> arbiter() const;
+
+ private:
+  ShortTempDir folder_;
+};
+
+// Builds the engine over `ports`. Checked.
+std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& shape,
+                                       BenchPorts& ports, Transport& transport);
+
+// Waits for the primary on a listening address and builds its session; a checked failure after a
+// minute.
+std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& listener,
+                                         Transport& transport, ReplicaFactory& factory);
+
+// Copies in ordinary memory.
+class BenchReplicaFactory final : public ReplicaFactory {
+ public:
+  absl::StatusOr<std::unique_ptr<ReplicaDomain>> Build(const HelloDomain& domain) override;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_BENCH_BENCH_PAIR_H_
