@@ -55,7 +55,10 @@ def haven_cc_test(name, copts = [], linkopts = [], deps = [], size = "small", **
         size = size,
         copts = _COPTS + copts,
         linkopts = _LINKOPTS + linkopts,
-        deps = deps + ["//third_party:gtest"],
+        deps = deps + ["//third_party:gtest"] + select({
+            "//:tsan": ["//tests/tsan:suppressions"],
+            "//conditions:default": [],
+        }),
         **kwargs
     )
 

@@ -64,8 +64,8 @@ void Backup::EndWith(BackupEnd end, const char* cause) {
 
 // Until the old writer is cut off, what it commits is part of what will be promoted.
 bool Backup::Receiving() const {
-  return state_ == State::kSyncing || state_ == State::kStandby || state_ == State::kClaiming ||
-         state_ == State::kStale;
+  return state_ == State::kSyncing || state_ == State::kStandby || state_ == State::kAdopting ||
+         state_ == State::kClaiming || state_ == State::kStale;
 }
 
 void Backup::OnHello(SessionId session, SessionId base_session, Epoch base_epoch, int64_t now_ns) {
@@ -80,8 +80,8 @@ void Backup::OnHello(SessionId session, SessionId base_session, Epoch base_epoch
   // register that says so, not the one who asks.
   wanted_session_ = session;
   wanted_epoch_ = base_session == session_ && committed_ >= base_epoch ? base_epoch : kNoEpoch;
-  if (link_up_) actions_.CloseLink();
-  link_up_ = false;
+  // Whoever asks, the old session goes on as it is until the register has spoken.
+  committed_at_hello_ = committed_;
   SetState(State::kAdopting, "a new session wants the replica");
   register_.Read(now_ns);
 }
@@ -135,6 +135,8 @@ void Backup::OnLinkDown(LinkNumber link) {
 
 void Backup::OnDrop(SessionId session, int64_t now_ns) {
   if (session != session_ || !Receiving()) return;
+  // A promotion that is being asked for ends by the register's word only.
+  if (register_.change_pending() || state_ == State::kAdopting) return;
   // Only a word of the primary; a replica that the register names is kept whatever the peer says.
   if (consistent_) return;
   Retire("the primary has ended the session", now_ns);
@@ -200,7 +202,7 @@ void Backup::Abandon(const char* cause) {
 void Backup::OnAbandoned(const absl::Status& status, int64_t now_ns) {
   if (state_ != State::kAbandoning && state_ != State::kHandingBack) return;
   if (!status.ok()) {
-    abandon_at_ns_ = now_ns + config_.abandon_retry_ns;
+    retry_at_ns_ = now_ns + config_.copy_retry_ns;
     return actions_.Report("a copy can not be destroyed yet: trying again");
   }
   if (state_ == State::kHandingBack) return HandBack(now_ns);
@@ -210,8 +212,8 @@ void Backup::OnAbandoned(const absl::Status& status, int64_t now_ns) {
 void Backup::OnTick(int64_t now_ns) {
   if (state_ == State::kEnded) return;
   register_.OnTick(now_ns);
-  if (now_ns >= abandon_at_ns_) {
-    abandon_at_ns_ = kNever;
+  if (now_ns >= retry_at_ns_) {
+    retry_at_ns_ = kNever;
     if (state_ == State::kRunning) {
       actions_.Run();
     } else {
@@ -237,7 +239,7 @@ void Backup::OnTick(int64_t now_ns) {
 
 int64_t Backup::NextWakeNs() const {
   if (state_ == State::kEnded) return kNever;
-  int64_t wake = std::min({register_.NextWakeNs(), abandon_at_ns_, poll_at_ns_});
+  int64_t wake = std::min({register_.NextWakeNs(), retry_at_ns_, poll_at_ns_});
   if (state_ == State::kStandby) wake = std::min(wake, last_sign_ns_ + config_.detect_ns);
   if (state_ == State::kSyncing) wake = std::min(wake, last_sign_ns_ + config_.keep_ns);
   if (state_ == State::kStale) wake = std::min(wake, stale_until_ns_);

@@ -23,9 +23,9 @@ struct BackupConfig {
   int64_t detect_ns = 100 * kNsPerMs;  // Silence on every path before promotion is asked for.
   int64_t arbiter_retry_ns = 200 * kNsPerMs;  // Between repetitions of an unanswered request.
   int64_t register_poll_ns =
-      500 * kNsPerMs;                    // Between reads until the register names this session.
-  int64_t keep_ns = 600 * kNsPerSecond;  // A replica nobody uses is kept for so long as a base.
-  int64_t abandon_retry_ns = 200 * kNsPerMs;  // Between attempts to destroy a copy.
+      500 * kNsPerMs;                      // Between reads until the register names this session.
+  int64_t keep_ns = 600 * kNsPerSecond;    // A replica nobody uses is kept for so long as a base.
+  int64_t copy_retry_ns = 200 * kNsPerMs;  // Between attempts to destroy a copy, or to run it.
 };
 
 // One replica from the first session to its promotion or its end. Events in, actions out. Not
@@ -115,6 +115,7 @@ class Backup {
   void EndWith(BackupEnd end, const char* cause);
   void SetState(State state, const char* cause);
   bool Receiving() const;
+  bool StillWanted(int64_t now_ns) const;
 
   const BackupConfig config_;
   BackupActions& actions_;
@@ -137,6 +138,7 @@ class Backup {
   // A session that wants the replica, while the register is asked.
   SessionId wanted_session_ = kNoSession;
   Epoch wanted_epoch_ = kNoEpoch;
+  Epoch committed_at_hello_ = kNoEpoch;
 
   // The register as granted by the promotion, and what it was before.
   std::optional<Register> mine_;
@@ -145,7 +147,7 @@ class Backup {
   int64_t last_sign_ns_ = 0;
   int64_t poll_at_ns_ = kNever;
   int64_t stale_until_ns_ = kNever;
-  int64_t abandon_at_ns_ = kNever;
+  int64_t retry_at_ns_ = kNever;
 };
 
 }  // namespace haven

@@ -93,13 +93,17 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
        (current->mode == RegisterMode::kPromotable && current->session == session_));
   switch (state_) {
     case State::kAdopting:
-      if (!current.has_value() || names_us) {
-        actions_.RefuseSession(wanted_session_, "the register still names the old session");
+      if (!current.has_value() || names_us || committed_ != committed_at_hello_ || poisoned_) {
+        actions_.RefuseSession(wanted_session_, "the old session is still in use");
         poll_at_ns_ = now_ns;
         return SetState(consistent_ ? State::kStandby : State::kSyncing, "kept the old session");
       }
       return Adopt(wanted_session_, wanted_epoch_ != kNoEpoch, wanted_epoch_, now_ns);
     case State::kClaiming:
+      if (names_us && !StillWanted(now_ns)) {
+        poll_at_ns_ = now_ns;
+        return SetState(State::kStandby, "the primary is back");
+      }
       if (names_us) return AskPromotion(now_ns);
       if (std::exchange(handover_, false)) actions_.SendHandoverRefused(session_);
       operator_asked_ = false;
@@ -125,14 +129,18 @@ void Backup::OnPromotionAnswer(const RegisterClient::Outcome& outcome, int64_t n
     SetState(State::kCuttingOff, "granted: cutting off the old writer");
     return actions_.CutOff();
   }
+  if (poisoned_) {
+    actions_.SendDrop(session_, "an epoch can not be applied");
+    return Abandon("an epoch can not be applied");
+  }
   // Something has changed since the value was read. If it still names this session, and the reason
   // to ask is still there, it is asked again with the new value.
-  const bool silent = now_ns >= last_sign_ns_ + config_.detect_ns;
-  if (!silent && !handover_ && !operator_asked_) {
-    poll_at_ns_ = now_ns;
-    return SetState(State::kStandby, "the primary is back");
-  }
   OnRegisterRead(outcome.current, now_ns);
+}
+
+// Whether there is still a reason for the promotion that is being asked for.
+bool Backup::StillWanted(int64_t now_ns) const {
+  return handover_ || operator_asked_ || now_ns >= last_sign_ns_ + config_.detect_ns;
 }
 
 void Backup::OnCutOff(const absl::Status& status) {
@@ -179,7 +187,7 @@ void Backup::OnPrepared(const absl::Status& status, int64_t now_ns) {
 void Backup::OnRunning(const absl::Status& status, int64_t now_ns) {
   HAVEN_CHECK(state_ == State::kRunning);
   if (!status.ok()) {
-    abandon_at_ns_ = now_ns + config_.abandon_retry_ns;
+    retry_at_ns_ = now_ns + config_.copy_retry_ns;
     return actions_.Report("a copy does not start: trying again");
   }
   actions_.SendPromoted(session_, mine_->term);

@@ -91,6 +91,7 @@ absl::Status MemoryReplica::Prepare(std::span<const std::byte> state) {
 
 absl::Status MemoryReplica::Run() {
   if (!run_result_.ok()) return run_result_;
+  if (phase_ == Phase::kRunning) return absl::OkStatus();
   if (phase_ != Phase::kPrepared) return WrongPhase("Run", phase_);
   phase_ = Phase::kRunning;
   return absl::OkStatus();

@@ -32,7 +32,8 @@ class ReplicaDomain {
   // cause.
   virtual absl::Status Prepare(std::span<const std::byte> state) = 0;
 
-  // Lets the guest run. After OK this object only unmaps.
+  // Lets the guest run. After OK this object only unmaps, and further calls are OK. After an error
+  // it is not known whether the guest runs: call again until OK. Idempotent.
   virtual absl::Status Run() = 0;
 
   // Destroys the copy. Returns when it can never run. The destructor does the same unless Run() was

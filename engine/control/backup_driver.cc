@@ -13,6 +13,8 @@ namespace haven {
 namespace {
 
 constexpr int kRoundsMax = 64;
+// Of the connector's events: the peer can send for as long as it likes.
+constexpr int kEventsPerRound = 16;
 
 }  // namespace
 
@@ -106,7 +108,9 @@ bool BackupDriver::DeliverAnswers() {
 
 bool BackupDriver::PollConnector() {
   bool progress = false;
-  while (std::optional<PrimaryEvent> event = connector_.Next()) {
+  for (int i = 0; i < kEventsPerRound; ++i) {
+    std::optional<PrimaryEvent> event = connector_.Next();
+    if (!event.has_value()) break;
     progress = true;
     const int64_t now_ns = clock_.NowNs();
     if (const auto* hello = std::get_if<HelloArrived>(&*event)) {

@@ -146,10 +146,11 @@ class BackupDriver : private BackupActions {
   BackupObserver& observer_;
   Backup backup_;
 
-  std::unique_ptr<Applier> applier_;
   std::unique_ptr<SlotLedger> ledger_;
   std::unique_ptr<StateStore> states_;
   std::unique_ptr<JournalReader> reader_;
+  // Ends before the reader, whose epochs its threads apply.
+  std::unique_ptr<Applier> applier_;
   std::optional<PeerBlockWriter> writer_;
   // Committed by the reader, not yet handed to the applier: in order, and when they may be.
   struct Waiting {

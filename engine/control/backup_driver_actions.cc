@@ -138,6 +138,7 @@ void BackupDriver::Prepare() {
 }
 
 void BackupDriver::Run() {
+  // Each of them, whatever became of the others: the old copies may be gone already.
   absl::Status status;
   for (ReplicaDomain* replica : parts_.replicas) status.Update(replica->Run());
   Queue(Answer::Kind::kRunning, status);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/engine_loop.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -150,7 +152,7 @@ void EngineLoop::Vouch() {
                static_cast<uint32_t>(PrimaryWireState(driver_->primary(), now_ns)));
 }
 
-// The connector has taken an ended link's lane away from the pump, and its descriptor is closed.
+// The connector has taken an ended link's lane away from the pump.
 void EngineLoop::FollowLink() {
   const Link* const link = connector_->data_link();
   const Primary& primary = driver_->primary();
@@ -160,13 +162,15 @@ void EngineLoop::FollowLink() {
   if (session == followed_session_ && number == followed_link_) return;
   followed_session_ = session;
   followed_link_ = number;
-  if (followed_fd_ >= 0) poll_->Remove(followed_fd_);
-  followed_fd_ = -1;
+  if (followed_fd_) poll_->Remove(followed_fd_.get());
+  followed_fd_.reset();
   if (!up) return;
   pump_->SetLane(std::make_unique<PrimaryBeatLane>(
       *driver_->session_memory(), number, pump_->last_counter(session), *driver_->beat_link()));
   // A link that can not be watched is polled as often as the protocol's deadlines come.
-  if (link->event_fd() >= 0 && poll_->Add(link->event_fd()).ok()) followed_fd_ = link->event_fd();
+  if (link->event_fd() < 0) return;
+  followed_fd_ = UniqueFd(fcntl(link->event_fd(), F_DUPFD_CLOEXEC, 0));
+  if (!followed_fd_ || !poll_->Add(followed_fd_.get()).ok()) followed_fd_.reset();
 }
 
 // Only while somebody asks the guests: a descriptor that stays readable would keep the loop awake.
@@ -191,7 +195,7 @@ void EngineLoop::Wait() {
   if (busy && busy_since_ns_ == 0) busy_since_ns_ = now_ns;
   if (busy && now_ns < busy_since_ns_ + options_.spin_ns) return;
   Link* const link = connector_->data_link();
-  if (link != nullptr && followed_fd_ >= 0) {
+  if (link != nullptr && followed_fd_) {
     // What came before the event was armed is found by one more look.
     const LinkNumber number = followed_link_;
     const bool armed = link->ArmEvent().ok();

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/base/fd.h"
 #include "engine/control/heartbeat_pump.h"
 #include "engine/control/mailbox.h"
 #include "engine/control/poll_set.h"
@@ -134,7 +135,9 @@ class EngineLoop {
   // The link whose descriptor is watched and whose lane beats; names, since addresses come again.
   SessionId followed_session_ = kNoSession;
   LinkNumber followed_link_ = kNoLink;
-  int followed_fd_ = -1;
+  // Of the loop's own: it is watched until it is taken off, whatever has become of the link and
+  // whatever other thread opens a descriptor meanwhile.
+  UniqueFd followed_fd_;
   int64_t busy_since_ns_ = 0;  // 0: not busy.
 };
 

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "engine/base/check.h"
+#include "engine/control/status_words.h"
 
 namespace haven {
 
@@ -14,6 +15,8 @@ namespace {
 // Poll() returns after so many rounds even if there is always something new, so that the caller's
 // loop sees its other descriptors.
 constexpr int kRoundsMax = 64;
+// Of the connector's events: the peer can send for as long as it likes.
+constexpr int kEventsPerRound = 16;
 
 std::vector<const GuestMemory*> Memories(const std::vector<Domain*>& domains) {
   std::vector<const GuestMemory*> memories;
@@ -137,7 +140,9 @@ bool PrimaryDriver::PollGuests() {
 
 bool PrimaryDriver::PollConnector() {
   bool progress = false;
-  while (std::optional<ConnectorEvent> event = connector_.Next()) {
+  for (int i = 0; i < kEventsPerRound; ++i) {
+    std::optional<ConnectorEvent> event = connector_.Next();
+    if (!event.has_value()) break;
     progress = true;
     const int64_t now_ns = clock_.NowNs();
     if (const auto* opened = std::get_if<SessionOpened>(&*event)) {
@@ -278,6 +283,7 @@ void PrimaryDriver::CheckMark(int64_t now_ns) {
   next_mark_ns_ = now_ns + options_.mark_check_ns;
   if (!MarkApplies()) return;
   const FetchResult fetched = builder_->Fetch();
+  NoteLostLog(fetched);
   if (!fetched.status.ok()) return;  // The next checkpoint meets it again and acts on it.
   const uint64_t mark =
       options_.dirty_mark_pages != 0
@@ -290,8 +296,15 @@ void PrimaryDriver::SendBeat(int64_t now_ns) {
   next_beat_ns_ = now_ns + options_.beat_ns;
   if (primary_.session() == kNoSession || shipper_ == nullptr) return;
   connector_.Send(HeartbeatMessage{primary_.session(), HeartbeatSender::kPrimary,
-                                   static_cast<uint32_t>(PrimaryState::kProtected),
+                                   static_cast<uint32_t>(PrimaryWireState(primary_, now_ns)),
                                    ++beat_counter_});
+}
+
+// Everything is sent again; whoever took the log away should be known.
+void PrimaryDriver::NoteLostLog(const FetchResult& fetched) {
+  if (!fetched.lost_log) return;
+  last_error_ = fetched.lost_cause;
+  observer_.OnReport("a dirty log was lost: all of that guest is sent again");
 }
 
 }  // namespace haven

@@ -124,7 +124,7 @@ class PrimaryDriver : private PrimaryActions {
   void OpenSession(SessionId session, const ReplicaBase& base) override;
   void OpenLink(SessionId session, LinkNumber link) override;
   void CloseLink() override;
-  void DropSession(SessionId session) override;
+  void DropSession(SessionId session, DropReason reason, const char* cause) override;
   void SendHandover(SessionId session, Epoch epoch) override;
   void Report(const char* cause) override;
 
@@ -134,6 +134,7 @@ class PrimaryDriver : private PrimaryActions {
   bool PollConnector();
   bool PollWire();
   void CheckLife(int64_t now_ns);
+  void NoteLostLog(const FetchResult& fetched);
   void CheckMark(int64_t now_ns);
   void SendBeat(int64_t now_ns);
   void TakeSession(const SessionOpened& opened);

@@ -51,6 +51,7 @@ void PrimaryDriver::Capture(EpochKind kind) {
   if (checkpoint) times_->Record(Phase::kSuspend, clock_.NowNs() - suspend_ns_);
   CaptureReport report;
   const FetchResult fetched = builder_->Fetch();
+  NoteLostLog(fetched);
   if (!fetched.status.ok()) {
     last_error_ = fetched.status;
     report.result = CaptureReport::Result::kFailed;
@@ -115,8 +116,8 @@ void PrimaryDriver::CloseLink() {
   connector_.CloseLink();
 }
 
-void PrimaryDriver::DropSession(SessionId session) {
-  connector_.Send(Drop{session, DropReason::kSolo, "the primary goes on without this session"});
+void PrimaryDriver::DropSession(SessionId session, DropReason reason, const char* cause) {
+  connector_.Send(Drop{session, reason, cause});
   // Staging belongs to the session: nothing may look at it any more.
   shipper_.reset();
   builder_.reset();

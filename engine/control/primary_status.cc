@@ -45,11 +45,22 @@ void PrimaryStatus::Update() {
     pauses_.Record(driver_->counters().last_pause_ns);
     resumes_ = resumes;
   }
+  if (InPause()) return;
   const uint64_t numbers = driver_->counters().epochs + driver_->counters().total_pages;
   if (!tracker_.PublishDue(numbers != published_numbers_)) return;
   published_numbers_ = numbers;
+  output_stats_ = output_->stats();
   tracker_.Publish(Take());
 }
+
+// The guests stand still for an epoch, or are about to: describing it has time until they run.
+bool PrimaryStatus::InPause() const {
+  const Primary& primary = driver_->primary();
+  return primary.phase() != Primary::Phase::kRunning &&
+         primary.pause_reason() == PauseReason::kNone && primary.end() == PrimaryEnd::kNotYet;
+}
+
+int64_t PrimaryStatus::NextWakeNs() const { return InPause() ? kNever : tracker_.NextWakeNs(); }
 
 SyncStatus PrimaryStatus::DescribeSync() {
   SyncStatus sync;
@@ -99,11 +110,10 @@ StatusSnapshot PrimaryStatus::Take() {
   snapshot.epoch.pages = counters.last_pages;
   snapshot.epoch.wire_bytes = counters.last_wire_bytes;
   snapshot.sync = DescribeSync();
-  const OutputStats output = output_->stats();
-  snapshot.output = {.held_packets = output.held_packets,
-                     .held_bytes = output.held_bytes,
-                     .released_packets = output.released_packets,
-                     .dropped_packets = output.dropped_packets};
+  snapshot.output = {.held_packets = output_stats_.held_packets,
+                     .held_bytes = output_stats_.held_bytes,
+                     .released_packets = output_stats_.released_packets,
+                     .dropped_packets = output_stats_.dropped_packets};
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;
   snapshot.counters.delta_pages = counters.delta_pages;

@@ -25,19 +25,22 @@ class PrimaryStatus final : public PrimaryObserver {
 
   // After each turn of the loop: events that nobody reported, and the status when it is due.
   void Update();
-  int64_t NextWakeNs() const { return tracker_.NextWakeNs(); }
+  int64_t NextWakeNs() const;
 
+  // What the loop knows by itself: asks neither guests nor the output buffer.
   StatusSnapshot Take();
 
  private:
   StatusTracker::Moment Now() const;
   SyncStatus DescribeSync();
+  bool InPause() const;
 
   const Clock& clock_;
   StatusTracker tracker_;
   int64_t interval_ns_;
   const PrimaryDriver* driver_ = nullptr;
   OutputBuffer* output_ = nullptr;
+  OutputStats output_stats_;  // As of the last publication.
   const ThreadArbiterPort* arbiter_ = nullptr;
 
   Histogram pauses_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/session_loop.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -146,19 +148,21 @@ void SessionLoop::FollowLink() {
   if (session == followed_session_ && number == followed_link_) return;
   followed_session_ = session;
   followed_link_ = number;
-  if (followed_fd_ >= 0) poll_->Remove(followed_fd_);
-  followed_fd_ = -1;
+  if (followed_fd_) poll_->Remove(followed_fd_.get());
+  followed_fd_.reset();
   if (!up) return;
   pump_->SetLane(std::make_unique<BackupBeatLane>(session, number, pump_->last_counter(session),
                                                   setup_.memory->scratch, driver_->peer_block(),
                                                   *driver_->beat_link()));
-  if (link->event_fd() >= 0 && poll_->Add(link->event_fd()).ok()) followed_fd_ = link->event_fd();
+  if (link->event_fd() < 0) return;
+  followed_fd_ = UniqueFd(fcntl(link->event_fd(), F_DUPFD_CLOEXEC, 0));
+  if (!followed_fd_ || !poll_->Add(followed_fd_.get()).ok()) followed_fd_.reset();
 }
 
 void SessionLoop::Wait() {
   if (arbiter_->ready() || clock_.NowNs() < spin_until_ns_) return;
   Link* const link = connector_->data_link();
-  if (link != nullptr && followed_fd_ >= 0) {
+  if (link != nullptr && followed_fd_) {
     const LinkNumber number = followed_link_;
     const bool armed = link->ArmEvent().ok();
     // What came before the event was armed is found by one more look.

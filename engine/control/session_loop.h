@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/base/fd.h"
 #include "engine/control/backup_driver.h"
 #include "engine/control/backup_status.h"
 #include "engine/control/heartbeat_pump.h"
@@ -137,7 +138,9 @@ class SessionLoop {
   // As in EngineLoop.
   SessionId followed_session_ = kNoSession;
   LinkNumber followed_link_ = kNoLink;
-  int followed_fd_ = -1;
+  // Of the loop's own: it is watched until it is taken off, whatever has become of the link and
+  // whatever other thread opens a descriptor meanwhile.
+  UniqueFd followed_fd_;
   int64_t spin_until_ns_ = 0;
 };
 

@@ -24,6 +24,12 @@
 namespace haven {
 namespace {
 
+absl::Status LostExitStatus(pid_t pid, int error) {
+  return absl::ErrnoToStatus(
+      error, absl::StrCat("the exit status of process ", pid,
+                          " was lost: SIGCHLD is ignored, or somebody else waited for it"));
+}
+
 struct Pipe {
   UniqueFd read_end;
   UniqueFd write_end;
@@ -163,9 +169,7 @@ absl::Status ChildRunner::Reap(pid_t pid, int pidfd, ChildResult& result) {
     return absl::OkStatus();
   }
   if (reaped != pid) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("the exit status of process ", pid,
-                            " was lost: SIGCHLD is ignored, or somebody else waited for it"));
+    return LostExitStatus(pid, errno);
   }
   if (result.end != ChildResult::End::kExited) return absl::OkStatus();
   if (WIFSIGNALED(status)) result.end = ChildResult::End::kSignaled;
@@ -200,7 +204,10 @@ absl::StatusOr<ChildResult> ChildRunner::Run(const std::vector<std::string>& arg
   // Not through glibc: the header of 2.36 declares pidfd_open for C only.
   const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!pidfd) {
-    const absl::Status error = absl::ErrnoToStatus(errno, absl::StrCat("watch ", arguments[0]));
+    // A process that is gone already was waited for by somebody else.
+    const absl::Status error =
+        errno == ESRCH ? LostExitStatus(pid, errno)
+                       : absl::ErrnoToStatus(errno, absl::StrCat("watch ", arguments[0]));
     kill(-pid, SIGKILL);
     ReapLater(pid);
     return error;

@@ -27,6 +27,7 @@ struct FetchResult {
   absl::Status status;
   // A dirty log was lost: all RAM of that domain was marked. The epoch will be a full one.
   bool lost_log = false;
+  absl::Status lost_cause;  // Aborted, as the domain said it; the last one's.
   int64_t bitmap_ns = 0;
 };
 

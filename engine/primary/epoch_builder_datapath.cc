@@ -18,6 +18,7 @@ FetchResult EpochBuilder::Fetch() {
     if (absl::IsAborted(status)) {
       sets_.MarkAll(i);
       result.lost_log = true;
+      result.lost_cause = std::move(status);
     } else if (!status.ok()) {
       result.status = std::move(status);
       break;

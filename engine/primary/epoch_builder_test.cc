@@ -274,6 +274,7 @@ TEST_F(BuilderTest, LostLogMarksAllOfThatDomain) {
   const FetchResult fetched = builder_->Fetch();
   EXPECT_TRUE(fetched.status.ok());
   EXPECT_TRUE(fetched.lost_log);
+  EXPECT_TRUE(absl::IsAborted(fetched.lost_cause));
   EXPECT_EQ(sets_->CountPending(), 1u + 98);
   Replicate(EpochKind::kCheckpoint);
   EXPECT_TRUE(ReplicaEqualsGuests());

@@ -8,6 +8,13 @@
 
 namespace haven {
 
+namespace {
+
+// No session gets so far by itself, and nothing added to it overflows.
+constexpr RingPosition kMaxPosition = UINT64_MAX / 2;
+
+}  // namespace
+
 EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder)
     : memory_(memory), builder_(builder) {
   HAVEN_CHECK_OK(memory.geometry.Validate());
@@ -17,7 +24,7 @@ EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder)
 
 absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition next,
                                      RingPosition tail) {
-  if (tail > next || next - tail > memory_.geometry.ring_slots) {
+  if (tail > next || next - tail > memory_.geometry.ring_slots || next > kMaxPosition) {
     return absl::InvalidArgumentError(absl::StrCat("session ", absl::Hex(memory_.session), " link ",
                                                    number, ": the backup offers ring positions ",
                                                    tail, " to ", next, " in a ring of ",

@@ -75,7 +75,6 @@ class EpochShipper {
 
   void ReadAck(News* news);
   bool HasRoom() const;
-  void TakePosition();
 
   static constexpr uint32_t kReceives = 64;
 

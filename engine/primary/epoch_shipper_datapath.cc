@@ -7,6 +7,12 @@
 #include "engine/primary/epoch_shipper.h"
 
 namespace haven {
+namespace {
+
+// The peer can send immediates for as long as it likes: the rest has to wait for the next call.
+constexpr int kBatchesPerPoll = 8;
+
+}  // namespace
 
 EncodeResult EpochShipper::Ship(const SendOrder& order) {
   HAVEN_CHECK(link_ != nullptr && stage_ == Stage::kIdle);
@@ -41,7 +47,8 @@ EpochShipper::News EpochShipper::Poll() {
   News news;
   if (link_ == nullptr) return news;
   std::array<Completion, 32> completions;
-  for (size_t count = link_->Poll(completions); count > 0; count = link_->Poll(completions)) {
+  for (int batch = 0; batch < kBatchesPerPoll; ++batch) {
+    const size_t count = link_->Poll(completions);
     for (size_t i = 0; i < count; ++i) {
       const Completion& completion = completions[i];
       if (completion.kind == CompletionKind::kImmediate &&

@@ -260,9 +260,19 @@ TEST_F(ShipperTest, OneCallPostsABoundedNumberOfRequests) {
   EXPECT_TRUE(shipper_->Poll().progress);
 }
 
+TEST_F(ShipperTest, AFloodOfImmediatesEndsOneCall) {
+  BeginLink();
+  for (int i = 0; i < 100'000; ++i) {
+    link_.injected.push_back({.kind = CompletionKind::kImmediate, .immediate = 1});
+  }
+  shipper_->Poll();
+  EXPECT_GT(link_.injected.size(), 90'000u);
+}
+
 TEST_F(ShipperTest, RefusesPositionsThatMakeNoSense) {
   EXPECT_TRUE(absl::IsInvalidArgument(shipper_->BeginLink(kLink, link_, 3, 4)));
   EXPECT_TRUE(absl::IsInvalidArgument(shipper_->BeginLink(kLink, link_, 9, 0)));
+  EXPECT_TRUE(absl::IsInvalidArgument(shipper_->BeginLink(kLink, link_, UINT64_MAX, UINT64_MAX)));
 }
 
 TEST_F(ShipperTest, AFailedCompletionFailsTheLink) {

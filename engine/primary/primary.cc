@@ -115,9 +115,7 @@ void Primary::OnTick(int64_t now_ns) {
       LinkLost("the link was not opened in time", now_ns);
     }
   }
-  if (now_ns >= link_retry_at_ns_ && link_state_ == LinkState::kDown && !opening_ && !AnyEnded()) {
-    TryLink(now_ns);
-  }
+  if (now_ns >= LinkRetryNs()) TryLink(now_ns);
   if (role_ == Role::kSyncing || role_ == Role::kArming || role_ == Role::kProtected) {
     CheckPeer(now_ns);
   }
@@ -143,6 +141,13 @@ int64_t Primary::PatienceEndNs() const {
   if (role_ != Role::kArming && role_ != Role::kProtected) return kNever;
   if (phase_ != Phase::kRunning || solo_since_ns_ == kNever || !stuck || opening_) return kNever;
   return solo_since_ns_ + config_.solo_patience_ns;
+}
+
+// When to look for a backup or a new link; not for a backup while the protection is to end.
+int64_t Primary::LinkRetryNs() const {
+  const bool ending = want_none_ && session_ == kNoSession;
+  if (link_state_ != LinkState::kDown || opening_ || ending || AnyEnded()) return kNever;
+  return link_retry_at_ns_;
 }
 
 // When the lack of a commit counts as the lack of a link. An epoch that is under way on a link is
@@ -184,9 +189,7 @@ int64_t Primary::NextWakeNs() const {
   if (phase_ == Phase::kResuming || phase_ == Phase::kTakingBack) {
     wake = std::min(wake, phase_since_ns_ + config_.resume_deadline_ns);
   }
-  if (link_state_ == LinkState::kDown && !opening_ && !AnyEnded()) {
-    wake = std::min(wake, link_retry_at_ns_);
-  }
+  wake = std::min(wake, LinkRetryNs());
   const bool wants = role_ == Role::kStarting || want_none_ || want_solo_ || role_ == Role::kArming;
   if (wants && !register_.change_pending()) wake = std::min(wake, register_retry_at_ns_);
   if (phase_ == Phase::kRunning && (role_ == Role::kArming || role_ == Role::kProtected)) {

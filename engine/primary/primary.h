@@ -187,7 +187,8 @@ class Primary {
     bool acked = false;  // Waiting for the release only.
     Epoch epoch = kNoEpoch;
     EpochKind kind = EpochKind::kSync;
-    bool last = false;  // The one to hand over at.
+    // The guests have stood still since it was captured: it is all that they have done.
+    bool final_state = false;
     int64_t progress_ns = 0;
   };
 
@@ -211,7 +212,7 @@ class Primary {
   void TryLink(int64_t now_ns);
   void LinkLost(const char* cause, int64_t now_ns);
   void CheckPeer(int64_t now_ns);
-  void EndSession();
+  void EndSession(DropReason reason, const char* cause);
   void AbandonSession(const char* cause, int64_t now_ns);
   void SessionBroken(const char* cause, int64_t now_ns);
 
@@ -232,6 +233,7 @@ class Primary {
   int64_t PatienceEndNs() const;
   int64_t PeerDeadlineNs() const;
   int64_t RearmDeadlineNs() const;
+  int64_t LinkRetryNs() const;
 
   PrimaryConfig config_;
   PrimaryActions& actions_;
@@ -267,6 +269,7 @@ class Primary {
   PauseReason stay_ = PauseReason::kNone;  // Why guests stay stopped if no epoch can be taken.
   uint32_t missed_suspends_ = 0;
   uint32_t failed_captures_ = 0;
+  uint32_t futile_syncs_ = 0;  // Sessions in a row that ended because of that.
 
   // Output.
   bool holding_ = false;  // Held, or being closed; false from the moment it is to be opened.

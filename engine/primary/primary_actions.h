@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "engine/replica/control_message.h"
 #include "engine/replica/identity.h"
 
 namespace haven {
@@ -72,8 +73,8 @@ class PrimaryActions {
   virtual void OpenLink(SessionId session, LinkNumber link) = 0;
   // Destroys this side's end of the link. No event of it arrives afterwards.
   virtual void CloseLink() = 0;
-  // Tells the backup, if it can be told, that the session is over, and forgets it.
-  virtual void DropSession(SessionId session) = 0;
+  // Tells the backup, if it can be told, that the session is over and why, and forgets it.
+  virtual void DropSession(SessionId session, DropReason reason, const char* cause) = 0;
   // Asks the backup to take over at `epoch`. Answered, if refused, by OnHandoverRefused.
   virtual void SendHandover(SessionId session, Epoch epoch) = 0;
 

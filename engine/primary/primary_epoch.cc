@@ -14,6 +14,9 @@ namespace {
 // A checkpoint that failed this often in a row is not tried again without the register's word.
 constexpr uint32_t kCaptureTries = 3;
 
+// Doublings of the time between sessions whose first checkpoint can not be taken.
+constexpr uint32_t kFutileSyncsMax = 6;
+
 bool Any(const std::vector<bool>& flags) {
   return std::find(flags.begin(), flags.end(), true) != flags.end();
 }
@@ -65,7 +68,7 @@ void Primary::OnGuestSuspended(uint32_t domain, int64_t now_ns) {
 // again whenever that may have changed.
 void Primary::ContinueStopped(int64_t now_ns) {
   HAVEN_CHECK(phase_ == Phase::kStopped);
-  if (role_ == Role::kEnded || opening_) return;
+  if (role_ == Role::kEnded || opening_) return;  // Finish() and OnOutput() see to these.
   if (role_ == Role::kUnprotected) return ResumeGuests(Phase::kResuming, now_ns);
   if (AnyEnded()) return Pause(PauseReason::kGuestEnded, now_ns);
   if (pause_reason_ == PauseReason::kTooLarge || pause_reason_ == PauseReason::kCaptureFailed) {
@@ -95,6 +98,7 @@ void Primary::CaptureCheckpoint(int64_t now_ns) {
 }
 
 void Primary::OnCaptured(const CaptureReport& report, int64_t now_ns) {
+  if (role_ == Role::kEnded) return;
   if (sync_capturing_) return OnSyncCaptured(report, now_ns);
   HAVEN_CHECK(phase_ == Phase::kCapturing);
   SetPhase(Phase::kStopped, now_ns);
@@ -112,16 +116,24 @@ void Primary::OnCaptured(const CaptureReport& report, int64_t now_ns) {
     ResumeGuests(Phase::kResuming, now_ns);
   }
   StartFlight(EpochKind::kCheckpoint, now_ns);
-  flight_.last = handover_;
+  flight_.final_state = stay_stopped;
 }
 
 void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
   const bool too_large = report.result == CaptureReport::Result::kTooLarge;
+  const char* const cause = too_large ? "the dirty pages do not fit staging and journal"
+                                      : "the guest's dirty log or state can not be read";
   if (!promotable_asked_) {
     // Nobody can be promoted yet: the guests go on with open output and the copy goes on live.
+    actions_.Report(cause);
     sync_done_ = false;
     sync_rounds_ = 0;
-    RequestOpen();
+    if (++failed_captures_ < kCaptureTries) return RequestOpen();
+    failed_captures_ = 0;
+    AbandonSession(cause, now_ns);
+    // Copying the whole guest again and again helps nobody: less and less often.
+    futile_syncs_ = std::min(futile_syncs_ + 1, kFutileSyncsMax);
+    link_retry_at_ns_ = now_ns + (config_.session_retry_ns << futile_syncs_);
     return;
   }
   // Every page may be dirty now. If that does not fit, only the register helps; nothing partial is
@@ -129,9 +141,7 @@ void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
   if (!too_large && ++failed_captures_ < kCaptureTries) return CaptureCheckpoint(now_ns);
   failed_captures_ = 0;
   Pause(too_large ? PauseReason::kTooLarge : PauseReason::kCaptureFailed, now_ns);
-  WantSolo(too_large ? "the dirty pages do not fit staging and journal"
-                     : "the guest's dirty log or state can not be read",
-           now_ns);
+  WantSolo(cause, now_ns);
 }
 
 void Primary::ResumeGuests(Phase phase, int64_t now_ns) {
@@ -139,6 +149,7 @@ void Primary::ResumeGuests(Phase phase, int64_t now_ns) {
   pause_reason_ = PauseReason::kNone;
   stay_ = PauseReason::kNone;
   stopped_since_ns_ = kNever;
+  flight_.final_state = false;
   for (uint32_t domain = 0; domain < config_.domains; ++domain) {
     resuming_[domain] = !ended_[domain];
     if (!ended_[domain]) actions_.ResumeGuest(domain);
@@ -181,7 +192,7 @@ void Primary::StartFlight(EpochKind kind, int64_t now_ns) {
                    .acked = false,
                    .epoch = next_epoch_++,
                    .kind = kind,
-                   .last = false,
+                   .final_state = false,
                    .progress_ns = now_ns};
   if (no_commit_since_ns_ == kNever) no_commit_since_ns_ = now_ns;
   if (link_state_ != LinkState::kUp) return;  // Decided when a link is up again.
@@ -225,18 +236,22 @@ void Primary::FlightDone(int64_t now_ns) {
   const Flight done = flight_;
   flight_ = Flight{};
   if (role_ == Role::kSyncing && done.kind == EpochKind::kCheckpoint && holding_) {
+    futile_syncs_ = 0;
     // From here on the backup has a guest that could run, and no output is ahead of it.
     SetRole(Role::kArming, "first checkpoint committed");
     PursueRegister(now_ns);
   }
-  if (phase_ == Phase::kStopped && output_broken_ && done.kind == EpochKind::kCheckpoint &&
-      pause_reason_ == PauseReason::kOutputRebuild) {
-    SetPhase(Phase::kRebuilding, now_ns);
-    return actions_.RebuildOutput();
-  }
-  if (done.last && handover_ && phase_ == Phase::kStopped) {
-    handover_sent_ = true;
-    actions_.SendHandover(session_, done.epoch);
+  if (done.final_state && phase_ == Phase::kStopped) {
+    // Only now: what the buffer still holds may leave while it is rebuilt, and the backup is to go
+    // on with exactly this state.
+    if (output_broken_ && pause_reason_ == PauseReason::kOutputRebuild) {
+      SetPhase(Phase::kRebuilding, now_ns);
+      return actions_.RebuildOutput();
+    }
+    if (handover_) {
+      handover_sent_ = true;
+      actions_.SendHandover(session_, done.epoch);
+    }
   }
   if (phase_ == Phase::kStopped) return ContinueStopped(now_ns);
   if (role_ == Role::kSyncing) return SyncRound(now_ns);

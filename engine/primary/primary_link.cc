@@ -106,14 +106,14 @@ void Primary::SessionBroken(const char* cause, int64_t now_ns) {
 }
 
 // Forgets the session, but not what its replica has: everything unacknowledged is dirty again.
-void Primary::EndSession() {
+void Primary::EndSession(DropReason reason, const char* cause) {
   actions_.CloseLink();
   link_state_ = LinkState::kDown;
   open_deadline_ns_ = kNever;
   DropFlight();
   // An attempt that never got as far as a session leaves the older base in place.
   if (role_ != Role::kUnprotected) base_ = ReplicaBase{session_, acked_};
-  actions_.DropSession(session_);
+  actions_.DropSession(session_, want_none_ ? DropReason::kUnprotect : reason, cause);
   session_ = kNoSession;
   link_ = kNoLink;
   promotable_asked_ = false;
@@ -128,7 +128,7 @@ void Primary::EndSession() {
 
 void Primary::AbandonSession(const char* cause, int64_t now_ns) {
   HAVEN_CHECK(!promotable_asked_);
-  EndSession();
+  EndSession(DropReason::kInternal, cause);
   link_retry_at_ns_ = now_ns + config_.session_retry_ns;
   SetRole(Role::kUnprotected, cause);
   if (holding_ && !opening_) return RequestOpen();

@@ -89,6 +89,8 @@ void Primary::OnGranted(RegisterPurpose purpose, int64_t now_ns) {
       return GoOpen("running alone", now_ns);
     case RegisterPurpose::kNone:
       GoOpen("not protected any more", now_ns);
+      // Nothing that is still under way is answered after this: no guest waits for it.
+      if (phase_ != Phase::kRunning) ResumeGuests(Phase::kResuming, now_ns);
       return Finish(none_end_, "not protected any more");
     default:
       HAVEN_CHECK(false) << "the primary never asks for this";
@@ -112,12 +114,13 @@ void Primary::OnDenied(const std::optional<Register>& current, int64_t now_ns) {
 
 // The register says that nobody can take over: output may go, and the session is over.
 void Primary::GoOpen(const char* cause, int64_t now_ns) {
-  if (session_ != kNoSession) EndSession();
+  if (session_ != kNoSession) EndSession(DropReason::kSolo, cause);
   want_solo_ = false;
   solo_since_ns_ = kNever;
   pause_reason_ = PauseReason::kNone;
   link_retry_at_ns_ = want_none_ ? kNever : now_ns + config_.session_retry_ns;
   SetRole(Role::kUnprotected, cause);
+  if (phase_ == Phase::kStopping) ResumeGuests(Phase::kTakingBack, now_ns);
   if (holding_ || opening_) return RequestOpen();
   if (phase_ == Phase::kStopped) ResumeGuests(Phase::kResuming, now_ns);
 }
@@ -172,8 +175,7 @@ void Primary::OnOutput(OutputOp op, const absl::Status& status, int64_t now_ns) 
 }
 
 void Primary::OnOutputBroken(int64_t now_ns) {
-  if (role_ != Role::kArming && role_ != Role::kProtected) return;
-  if (output_broken_) return;
+  if (!holding_ || output_broken_) return;
   output_broken_ = true;
   actions_.Report("the output buffer is not intact: stopping the guests to commit and rebuild");
   if (phase_ == Phase::kRunning) StopGuests(PauseReason::kOutputRebuild, now_ns);

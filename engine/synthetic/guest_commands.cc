@@ -35,6 +35,8 @@ absl::Status GuestServer::Handle(Connection& connection, const GuestMessage& req
 }
 
 absl::Status GuestServer::HandleControl(const GuestMessage& request, GuestMessage& reply) {
+  // Asked again because the first answer was late.
+  if (request.op == GuestOp::kRun && !waiting_) return absl::OkStatus();
   const bool for_waiting = request.op == GuestOp::kPrepare || request.op == GuestOp::kRun;
   if (for_waiting != waiting_) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -199,8 +199,8 @@ TEST_F(GuestServerTest, OrdersForAWaitingCopyAreRefusedByARunningGuest) {
   const auto connection = *SyntheticConnection::Attach(dir_, "synthetic");
   EXPECT_EQ(connection->channel().Call(GuestOp::kPrepare).code(),
             absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(connection->channel().Call(GuestOp::kRun).code(),
-            absl::StatusCode::kFailedPrecondition);
+  // Whoever lets a copy run may ask again, when the first answer is late.
+  EXPECT_TRUE(connection->channel().Call(GuestOp::kRun).ok());
 }
 
 TEST_F(GuestServerTest, ConnectionsBeyondTheLimitAreClosed) {

@@ -58,6 +58,7 @@ absl::Status SyntheticReplica::Prepare(std::span<const std::byte> state) {
 }
 
 absl::Status SyntheticReplica::Run() {
+  if (running_) return absl::OkStatus();
   HAVEN_RETURN_IF_ERROR(connection_->channel().Call(GuestOp::kRun));
   running_ = true;
   // An engine that protects the guest anew must be able to attach.

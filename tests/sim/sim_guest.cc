@@ -190,8 +190,8 @@ absl::Status SimOutput::OpenAll() {
 absl::Status SimOutput::Rebuild() {
   HAVEN_CHECK(group_.AllStopped());
   if (absl::Status status = MayFail(); !status.ok()) return status;
-  // What was held is lost, as by a network.
-  queue_.clear();
+  to_release_ = queue_.size();
+  Drain();
   current_ = last_ = to_release_ = 0;
   broken_ = false;
   return absl::OkStatus();

@@ -50,7 +50,7 @@ void SimWorld::Configure() {
   backup.detect_ns = primary.detect_ns;
   backup.arbiter_retry_ns = 30 * kNsPerMs;
   backup.register_poll_ns = 100 * kNsPerMs;
-  backup.abandon_retry_ns = 20 * kNsPerMs;
+  backup.copy_retry_ns = 20 * kNsPerMs;
   backup.keep_ns = random_.Between(800, 3000) * kNsPerMs;
 }
 
