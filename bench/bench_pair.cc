@@ -7,8 +7,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "engine/backup/memory_replica.h"
 #include "engine/membership/arbiter_factory.h"
+#include "nlohmann/json.hpp"
 
 namespace haven {
 namespace {
@@ -64,6 +66,27 @@ std::shared_ptr<Arbiter> PairPlace::arbiter() const {
   return *std::move(made);
 }
 
+StatusPaths PairPlace::backup_paths() const {
+  return {(folder_.path() / "status").string(), (folder_.path() / "events").string()};
+}
+
+int64_t PairPlace::EventNs(const std::string& cause) const {
+  std::ifstream events(backup_paths().events);
+  int64_t found_ns = 0;
+  for (std::string line; std::getline(events, line);) {
+    const nlohmann::json event = nlohmann::json::parse(line);
+    if (event.at("cause") != cause) continue;
+    absl::Time time;
+    std::string error;
+    HAVEN_CHECK(
+        absl::ParseTime(absl::RFC3339_full, event.at("time").get<std::string>(), &time, &error))
+        << error;
+    found_ns = absl::ToUnixNanos(time);
+  }
+  HAVEN_CHECK_NE(found_ns, 0) << "no event: " << cause;
+  return found_ns;
+}
+
 std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& shape,
                                        BenchPorts& ports, Transport& transport) {
   EngineOptions options;
@@ -99,6 +122,7 @@ std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& liste
   options.setup.hello_timeout = absl::Seconds(30);
   options.setup.journal.max_bytes = uint64_t{16} << 30;
   options.driver.protocol.owner = "host-b.0000000000000002";
+  options.paths = [&place](const std::string&) { return place.backup_paths(); };
   pollfd waiting = {listener.fd(), POLLIN, 0};
   HAVEN_CHECK_EQ(poll(&waiting, 1, kPatienceMs), 1) << "no primary has come";
   absl::StatusOr<std::optional<int>> connection = listener.Accept();

@@ -60,6 +60,11 @@ class PairPlace {
   PairPlace();
   std::string address() const;
   std::shared_ptr<Arbiter> arbiter() const;
+  // What the backup writes about itself.
+  StatusPaths backup_paths() const;
+  // When the backup's newest event with `cause` happened, on the wall clock in ns. Checked: there
+  // is one.
+  int64_t EventNs(const std::string& cause) const;
 
  private:
   ShortTempDir folder_;

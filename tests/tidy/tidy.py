@@ -13,6 +13,8 @@ import source_text
 
 # (rule, file, pattern in the line, reason)
 ALLOWANCES = [
+    ("banned_calls", "bench/pair_bench.cc", r"usleep\(10'000\)",
+     "looks again for another process' progress, seldom enough not to compete with what is measured"),
     ("banned_calls", "engine/membership/arbiter_deadline.h", r"SleepFor\(std::min\(interval, Remaining",
      "a lock or a file of another host tells nobody that it has changed: looked at again, up to a deadline"),
     ("banned_calls", "engine/primary/copy_pool_test.cc", r"sleep_for",

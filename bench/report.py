@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the tables of docs/benchmarks.md and its charts: report.py RESULTS_DIR DOCS_DIR.
+
+RESULTS_DIR is what bench/run has left. In benchmarks.md the text between `<!-- table NAME -->` and `<!-- end -->` is
+replaced; the charts are docs/benchmarks-NAME.svg. A result that is missing leaves its tables as they are.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+
+def load(folder, name):
+    """The benchmarks of one JSON file as a list of (function, {argument: number}, benchmark); empty if missing."""
+    path = os.path.join(folder, name + ".json")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        entries = json.load(file)["benchmarks"]
+    rows = []
+    for entry in entries:
+        parts = entry["name"].split("/")
+        arguments = {}
+        for part in parts[1:]:
+            key, _, value = part.partition(":")
+            if value.isdigit():
+                arguments[key] = int(value)
+        rows.append((parts[0], arguments, entry))
+    return rows
+
+
+def select(rows, function):
+    return [(arguments, entry) for name, arguments, entry in rows if name == function]
+
+
+def table(head, lines):
+    rows = ["| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
+    return "\n".join(rows + ["| " + " | ".join(line) + " |" for line in lines])
+
+
+def number(value):
+    """Three digits that count, without an exponent."""
+    if value >= 100:
+        return f"{value:.0f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}"
+
+
+def solve(matrix, right):
+    """The solution of a small system of linear equations (Gauss)."""
+    size = len(right)
+    rows = [list(matrix[i]) + [right[i]] for i in range(size)]
+    for i in range(size):
+        pivot = max(range(i, size), key=lambda r: abs(rows[r][i]))
+        rows[i], rows[pivot] = rows[pivot], rows[i]
+        for r in range(i + 1, size):
+            factor = rows[r][i] / rows[i][i]
+            rows[r] = [a - factor * b for a, b in zip(rows[r], rows[i])]
+    result = [0.0] * size
+    for i in reversed(range(size)):
+        result[i] = (rows[i][size] - sum(rows[i][j] * result[j] for j in range(i + 1, size))) / rows[i][i]
+    return result
+
+
+def fit(points):
+    """Least squares of y = a + b * pages + c * guest over (pages, guest, y); with R squared."""
+    rows = [(1.0, pages, guest) for pages, guest, _ in points]
+    values = [y for _, _, y in points]
+    matrix = [[sum(row[i] * row[j] for row in rows) for j in range(3)] for i in range(3)]
+    right = [sum(row[i] * y for row, y in zip(rows, values)) for i in range(3)]
+    factors = solve(matrix, right)
+    mean = sum(values) / len(values)
+    errors = sum((y - sum(f * x for f, x in zip(factors, row))) ** 2 for row, y in zip(rows, values))
+    return factors, 1 - errors / sum((y - mean) ** 2 for y in values)
+
+
+def copy_table(rows):
+    lines = [
+        [str(a["pages"]), str(a["run"]), str(a["threads"]), number(e["copy_GB/s"]), number(e["memcpy_GB/s"]), number(e["ratio"])]
+        for a, e in select(rows, "BM_CopyPages")
+    ]
+    return table(["pages", "run", "threads", "CopyPages GB/s", "memcpy GB/s", "ratio"], lines)
+
+
+def epoch_table(rows):
+    lines = [
+        [str(a["guest"]), str(a["pages"]), number(e["real_time"]), number(e["pause_p99_us"]), number(e["bitmap_us"]),
+         number(e["copy_us"]), number(e["commit_us"]), number(e["epochs/s"]), number(e["Mpages/s"])]
+        for a, e in select(rows, "BM_EpochOverShm")
+    ]
+    head = ["guest GiB", "dirty pages", "pause p50 µs", "pause p99 µs", "bitmap µs", "copy µs", "commit µs", "epochs/s", "Mpages/s"]
+    points = [(a["pages"], a["guest"], e["real_time"]) for a, e in select(rows, "BM_EpochOverShm")]
+    (base, page, guest), r2 = fit(points)
+    text = (f"Fit: pause = {base:.0f} µs + {page * 1000:.0f} ns × dirty pages + {guest:.0f} µs × GiB of guest "
+            f"(R² = {r2:.4f}).")
+    return table(head, lines) + "\n\n" + text
+
+
+def plan_table(rows):
+    lines = [
+        [str(a["guest"]), str(a["pages"]), number(e["real_time"]), number(e["bitmap_us"]), number(e["plan_us"])]
+        for a, e in select(rows, "BM_Plan") if a["guest"] >= 64
+    ]
+    return table(["guest GiB", "dirty pages", "total µs", "bitmap µs", "plan µs"], lines)
+
+
+def backup_table(rows):
+    lines = [
+        [str(a["pages"]), str(a["run"]), str(a["recheck"]), str(a["threads"]), number(e["bytes_per_second"] / 1e9),
+         number(e["crc_memcpy_GBps"]), number(e["ratio"])]
+        for a, e in select(rows, "BM_VerifyAndApply")
+    ]
+    return table(["pages", "run", "recheck", "threads", "verify + apply GB/s", "CRC + memcpy GB/s", "ratio"], lines)
+
+
+def promotion_table(rows):
+    seen = {(a["guest"], a["pages"]): e for a, e in select(rows, "BM_Promotion")}
+    lines = [
+        [str(guest), str(pages), number(e["p50_ms"]), number(e["max_ms"]), number(e["register_ms"]), number(e["cut_off_ms"])]
+        for (guest, pages), e in sorted(seen.items())
+    ]
+    return table(["guest GiB", "pages per epoch", "promotion p50 ms", "longest ms", "register ms", "cut-off ms"], lines)
+
+
+def fabric_table(rows):
+    memcpy = {e["name"].split("/")[1]: e["bytes_per_second"] for _, e in select(rows, "BM_Memcpy")}
+    lines = []
+    for name in ("BM_PostWrite", "BM_PostWriteList"):
+        for _, e in select(rows, name):
+            size = e["name"].split("/")[1]
+            rate = e["bytes_per_second"]
+            lines.append([name[3:], str(int(size) // 1024), number(rate / 1e9), number(memcpy[size] / 1e9), number(rate / memcpy[size])])
+    return table(["call", "KiB per write", "GB/s", "memcpy GB/s", "ratio"], lines)
+
+
+def plot(docs, name, commands, data):
+    """One chart by gnuplot; `data` are its inline blocks, one after the other."""
+    script = (
+        f"set terminal svg size 760,420 font 'sans,13' background 'white'\nset output '{docs}/benchmarks-{name}.svg'\n"
+        "set grid\nset key left top\n" + commands + "\n" + "".join(block + "e\n" for block in data)
+    )
+    subprocess.run(["gnuplot"], input=script, text=True, check=True)
+
+
+def lines_by(entries, key, x, y):
+    """{value of key: inline data of (x, y)}."""
+    blocks = {}
+    for arguments, entry in entries:
+        blocks.setdefault(arguments[key], []).append((arguments[x], y(entry)))
+    return {value: "".join(f"{a} {b}\n" for a, b in sorted(points)) for value, points in blocks.items()}
+
+
+def charts(docs, results):
+    pause = lines_by(select(results["pair"], "BM_EpochOverShm"), "guest", "pages", lambda e: e["real_time"] / 1000)
+    if pause:
+        plots = ", ".join(f"'-' with linespoints title '{guest} GiB'" for guest in sorted(pause))
+        plot(docs, "pause", "set xlabel 'dirty pages'\nset ylabel 'pause, ms (p50)'\nset format x '%.0s%c'\n"
+             f"plot {plots}", [pause[guest] for guest in sorted(pause)])
+    copy = [(a, e) for a, e in select(results["harvest"], "BM_CopyPages") if a["run"] == 1]
+    if copy:
+        blocks = lines_by(copy, "threads", "pages", lambda e: e["ratio"])
+        plots = ", ".join(f"'-' with linespoints title '{threads} threads'" for threads in sorted(blocks))
+        plot(docs, "copy", "set logscale x 2\nset yrange [0:*]\nset xlabel 'dirty pages, none adjacent'\n"
+             f"set ylabel 'CopyPages / scattered memcpy'\nplot {plots}, 0.9 dashtype 2 title 'target'",
+             [blocks[threads] for threads in sorted(blocks)])
+    flat = [(a, e) for a, e in select(results["pair"], "BM_Promotion") if a["pages"] == 65536]
+    if flat:
+        block = "".join(f"{a['guest']} {e['p50_ms']}\n" for a, e in flat)
+        plot(docs, "promotion", "set yrange [0:*]\nset xlabel 'guest, GiB'\nset ylabel 'cut-off to running copy, ms (p50)'\n"
+             "plot '-' with linespoints title '65536 dirty pages per epoch'", [block])
+
+
+TABLES = {
+    "copy": ("harvest", copy_table),
+    "epoch": ("pair", epoch_table),
+    "promotion": ("pair", promotion_table),
+    "plan": ("plan", plan_table),
+    "backup": ("backup", backup_table),
+    "fabric": ("fabric", fabric_table),
+}
+
+
+def main(results_dir, docs):
+    results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "fabric", "pair")}
+    path = os.path.join(docs, "benchmarks.md")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    texts = {name: make(results[source]) for name, (source, make) in TABLES.items() if results[source]}
+    with open(os.path.join(results_dir, "conditions"), encoding="utf-8") as file:
+        texts["conditions"] = "".join(f"- {line}" for line in file).rstrip()
+    for name, content in texts.items():
+        pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            sys.exit(f"{path}: there is no place for the table {name}")
+        text = pattern.sub(lambda match, content=content: match[1] + content + "\n" + match[2], text)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    charts(docs, results)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2])
