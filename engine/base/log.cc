@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/base/log.h"
 
+#include <poll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +18,24 @@ namespace {
 
 std::atomic<int> g_level{static_cast<int>(LogLevel::kInfo)};
 static_assert(std::atomic<int>::is_always_lock_free, "read in signal handlers");
+
+// Records that nobody took since the last one that was written.
+std::atomic<uint64_t> g_dropped{0};
+static_assert(std::atomic<uint64_t>::is_always_lock_free, "used in signal handlers");
+
+// A pipe whose reader has stopped must not stop this process: it has room for a whole record, or
+// the record is dropped.
+bool HasRoom() {
+  pollfd log = {.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+  return poll(&log, 1, 0) == 1 && (log.revents & POLLOUT) != 0;
+}
+
+void WriteLine(std::span<const char> line) {
+  // A log that can not be written has nowhere to complain, so every error but an interruption drops
+  // the record.
+  while (write(STDERR_FILENO, line.data(), line.size()) < 0 && errno == EINTR) {
+  }
+}
 
 constexpr absl::string_view kEllipsis = "...";
 constexpr size_t kLineMinBytes = 128;
@@ -45,6 +64,16 @@ class LineBuffer {
     for (; divisor > 0; divisor /= 10) Append(static_cast<char>('0' + value / divisor % 10));
   }
 
+  void AppendNumber(uint64_t value) {
+    char digits[20];
+    size_t count = 0;
+    do {
+      digits[count++] = static_cast<char>('0' + value % 10);
+      value /= 10;
+    } while (value > 0);
+    while (count > 0) Append(digits[--count]);
+  }
+
   void AppendEscaped(absl::string_view text) {
     constexpr absl::string_view kHex = "0123456789abcdef";
     for (const char c : text) {
@@ -62,6 +91,8 @@ class LineBuffer {
       }
     }
   }
+
+  absl::string_view text() const { return {room_.data(), size_}; }
 
   // Ends the line; a line that was cut shows it.
   size_t Finish() {
@@ -166,11 +197,28 @@ size_t FormatLogLine(std::span<char> line, LogLevel level, int64_t wall_ns,
 void WriteLogLine(LogLevel level, absl::string_view component, absl::string_view message) {
   const int saved_errno = errno;
   char line[kLogLineMaxBytes];
-  const size_t size = FormatLogLine(line, level, SystemClock::Get().WallNs(), component, message);
-  // A log that can not be written has nowhere to complain, so every error but an interruption drops
-  // the record.
-  while (write(STDERR_FILENO, line, size) < 0 && errno == EINTR) {
+  const int64_t wall_ns = SystemClock::Get().WallNs();
+  if (!HasRoom()) {
+    g_dropped.fetch_add(1, std::memory_order_relaxed);
+    errno = saved_errno;
+    return;
   }
+  const uint64_t dropped = g_dropped.exchange(0, std::memory_order_relaxed);
+  if (dropped > 0) {
+    char note[kLineMinBytes];
+    LineBuffer text(note);
+    text.AppendNumber(dropped);
+    text.Append(" records dropped: the log was not read");
+    const size_t size = FormatLogLine(line, LogLevel::kWarning, wall_ns, "log", text.text());
+    WriteLine(std::span(line).first(size));
+    if (!HasRoom()) {
+      g_dropped.fetch_add(1, std::memory_order_relaxed);
+      errno = saved_errno;
+      return;
+    }
+  }
+  const size_t size = FormatLogLine(line, level, wall_ns, component, message);
+  WriteLine(std::span(line).first(size));
   errno = saved_errno;
 }
 

@@ -41,7 +41,9 @@ size_t FormatLogLine(std::span<char> line, LogLevel level, int64_t wall_ns,
                      absl::string_view component, absl::string_view message);
 
 // Writes one record whatever the level is set to, by a single write(2), without locks or
-// allocation: callable from a signal handler. errno is preserved.
+// allocation: callable from a signal handler. errno is preserved. Does not wait for a reader: a
+// record for which a pipe has no room is dropped, and the next one that finds room says how many
+// were.
 void WriteLogLine(LogLevel level, absl::string_view component, absl::string_view message);
 
 namespace log_internal {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/base/log.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <string>
 #include <thread>
@@ -108,6 +110,26 @@ TEST_F(LogTest, KeepsErrno) {
   WriteLogLine(LogLevel::kInfo, "test", "m");
   EXPECT_EQ(errno, ENOSPC);
   EXPECT_THAT(GetCapturedStderr(), HasSubstr("INFO  test: m\n"));
+}
+
+TEST_F(LogTest, AReaderThatHasStoppedDoesNotStopTheWriter) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const int old_stderr = dup(STDERR_FILENO);
+  ASSERT_EQ(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+  const std::string text(4000, 'x');
+  for (int i = 0; i < 100; ++i) WriteLogLine(LogLevel::kInfo, "test", text);  // 400 KB into 64.
+  std::string read_back(size_t{1} << 20, '\0');
+  const ssize_t before = read(ends[0], read_back.data(), read_back.size());
+  WriteLogLine(LogLevel::kInfo, "test", "heard again");
+  const ssize_t after = read(ends[0], read_back.data(), read_back.size());
+  dup2(old_stderr, STDERR_FILENO);
+  for (const int fd : {old_stderr, ends[0], ends[1]}) close(fd);
+  EXPECT_GT(before, 0);
+  ASSERT_GT(after, 0);
+  read_back.resize(static_cast<size_t>(after));
+  EXPECT_THAT(read_back, HasSubstr("records dropped: the log was not read"));
+  EXPECT_THAT(read_back, HasSubstr("heard again"));
 }
 
 TEST_F(LogTest, RecordsOfThreadsDoNotMix) {

@@ -28,6 +28,9 @@ enum class Mutant {
   kUnknownIsDenied,         // No answer to `promotable` is taken for a no.
   kGuardOpensWithoutGrant,  // A restarted guard opens the output because it owns the group.
   kDestroyBeforeRunning,    // A deposed copy goes before the new one runs.
+  kEndBeforeNone,           // A guest ends: output is opened when `none` is asked for.
+  kForgetResume,            // Guests that stood still stay so when solo is granted.
+  kRebuildBeforeCommit,     // A broken buffer is built anew before the stopped state is committed.
 };
 
 inline Mutant g_mutant = Mutant::kNone;
