@@ -96,6 +96,7 @@ void Backup::Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_n
   committed_ = base ? base_epoch : kNoEpoch;
   applied_ = committed_;
   consistent_ = false;
+  unwanted_ = false;
   handover_ = false;
   poll_at_ns_ = kNever;
   stale_until_ns_ = kNever;
@@ -133,12 +134,17 @@ void Backup::OnLinkDown(LinkNumber link) {
   actions_.Report("link lost");
 }
 
-void Backup::OnDrop(SessionId session, int64_t now_ns) {
+void Backup::OnDrop(SessionId session, DropReason reason, int64_t now_ns) {
   if (session != session_ || !Receiving()) return;
   // A promotion that is being asked for ends by the register's word only.
   if (register_.change_pending() || state_ == State::kAdopting) return;
+  unwanted_ = reason == DropReason::kUnprotect;
   // Only a word of the primary; a replica that the register names is kept whatever the peer says.
-  if (consistent_) return;
+  if (consistent_) {
+    if (unwanted_) poll_at_ns_ = now_ns;
+    return;
+  }
+  if (unwanted_) return Abandon("the protection has ended");
   Retire("the primary has ended the session", now_ns);
 }
 

@@ -13,6 +13,7 @@
 #include "engine/backup/backup_actions.h"
 #include "engine/base/clock.h"
 #include "engine/membership/register_client.h"
+#include "engine/replica/control_message.h"
 #include "engine/replica/identity.h"
 
 namespace haven {
@@ -61,7 +62,7 @@ class Backup {
   void OnLinkUp(LinkNumber link, int64_t now_ns);
   void OnLinkDown(LinkNumber link);
   // The primary says that the session is over.
-  void OnDrop(SessionId session, int64_t now_ns);
+  void OnDrop(SessionId session, DropReason reason, int64_t now_ns);
   // Any sign of life of the primary, on any path.
   void OnPeerSign(int64_t now_ns) { last_sign_ns_ = now_ns; }
 
@@ -139,6 +140,7 @@ class Backup {
   SessionId wanted_session_ = kNoSession;
   Epoch wanted_epoch_ = kNoEpoch;
   Epoch committed_at_hello_ = kNoEpoch;
+  bool unwanted_ = false;  // The primary says that the protection has ended.
 
   // The register as granted by the promotion, and what it was before.
   std::optional<Register> mine_;

@@ -73,6 +73,11 @@ void Backup::OnArbiterAnswer(const RegisterAnswer& answer, int64_t now_ns) {
       return OnPromotionAnswer(*outcome, now_ns);
     case RegisterPurpose::kRunning:
       HAVEN_CHECK(state_ == State::kStarting);
+      if (outcome->verdict != Verdict::kGranted && outcome->current == mine_) {
+        // A mere no: the term is still this copy's, and nobody else may ever run.
+        SetState(State::kPreparing, "the arbiter refused to let the copy run: asking again");
+        return OnPrepared(absl::OkStatus(), now_ns);
+      }
       if (outcome->verdict != Verdict::kGranted) {
         return Abandon("the term was taken back before the copy ran");
       }
@@ -80,6 +85,9 @@ void Backup::OnArbiterAnswer(const RegisterAnswer& answer, int64_t now_ns) {
       SetState(State::kRunning, "starting the guests");
       return actions_.Run();
     case RegisterPurpose::kHandBack:
+      if (outcome->verdict != Verdict::kGranted && outcome->current == mine_) {
+        return HandBack(now_ns);
+      }
       return EndWith(BackupEnd::kAbandoned, "the promotion failed; the term was handed back");
     default:
       HAVEN_CHECK(false) << "the backup never asks for this";
@@ -112,6 +120,8 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
     case State::kStale:
       if (names_us) {
         if (state_ == State::kStale) SetState(State::kStandby, "the register names this session");
+      } else if (unwanted_ && current.has_value()) {
+        Abandon("the protection has ended");
       } else {
         poll_at_ns_ = now_ns + config_.register_poll_ns;
       }

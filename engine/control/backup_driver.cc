@@ -169,7 +169,7 @@ void BackupDriver::TakeMessage(const ControlMessage& message) {
   } else if (const auto* handover = std::get_if<Handover>(&message)) {
     backup_.OnHandover(handover->session, handover->epoch, now_ns);
   } else if (const auto* drop = std::get_if<Drop>(&message)) {
-    backup_.OnDrop(drop->session, now_ns);
+    backup_.OnDrop(drop->session, drop->reason, now_ns);
   }
 }
 
