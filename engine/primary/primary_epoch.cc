@@ -85,6 +85,10 @@ void Primary::ContinueStopped(int64_t now_ns) {
     SetPhase(Phase::kHolding, now_ns);
     return actions_.HoldOutput();
   }
+  if (output_broken_ && HAVEN_MUTANT(kRebuildBeforeCommit)) {
+    SetPhase(Phase::kRebuilding, now_ns);
+    return actions_.RebuildOutput();
+  }
   // After an aborted epoch its mark stands: a second one would lose the count of the first, and
   // what came between is only released one epoch later than it could be.
   if (mark_outstanding_ || output_broken_) return CaptureCheckpoint(now_ns);

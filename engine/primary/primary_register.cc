@@ -58,6 +58,7 @@ void Primary::WantNone(PrimaryEnd end, const char* cause, int64_t now_ns) {
   cause_ = cause;
   actions_.Report(cause);
   PursueRegister(now_ns);
+  if (HAVEN_MUTANT(kEndBeforeNone)) RequestOpen();
 }
 
 void Primary::OnArbiterAnswer(const RegisterAnswer& answer, int64_t now_ns) {
@@ -169,7 +170,9 @@ void Primary::OnOutput(OutputOp op, const absl::Status& status, int64_t now_ns) 
       opening_ = false;
       mark_outstanding_ = false;
       output_broken_ = false;
-      if (phase_ == Phase::kStopped) return ResumeGuests(Phase::kResuming, now_ns);
+      if (phase_ == Phase::kStopped && !HAVEN_MUTANT(kForgetResume)) {
+        return ResumeGuests(Phase::kResuming, now_ns);
+      }
       return SyncRound(now_ns);
   }
 }
