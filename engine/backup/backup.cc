@@ -226,7 +226,7 @@ void Backup::OnTick(int64_t now_ns) {
       actions_.Abandon();
     }
   }
-  if (state_ == State::kStandby && now_ns >= last_sign_ns_ + config_.detect_ns) {
+  if (state_ == State::kStandby && now_ns >= ClaimNs()) {
     Claim("the primary is silent", now_ns);
   }
   if (now_ns >= poll_at_ns_) {
@@ -243,10 +243,14 @@ void Backup::OnTick(int64_t now_ns) {
   }
 }
 
+int64_t Backup::ClaimNs() const {
+  return std::max(last_sign_ns_ + config_.detect_ns, claim_not_before_ns_);
+}
+
 int64_t Backup::NextWakeNs() const {
   if (state_ == State::kEnded) return kNever;
   int64_t wake = std::min({register_.NextWakeNs(), retry_at_ns_, poll_at_ns_});
-  if (state_ == State::kStandby) wake = std::min(wake, last_sign_ns_ + config_.detect_ns);
+  if (state_ == State::kStandby) wake = std::min(wake, ClaimNs());
   if (state_ == State::kSyncing) wake = std::min(wake, last_sign_ns_ + config_.keep_ns);
   if (state_ == State::kStale) wake = std::min(wake, stale_until_ns_);
   return wake;

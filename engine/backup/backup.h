@@ -117,6 +117,7 @@ class Backup {
   void SetState(State state, const char* cause);
   bool Receiving() const;
   bool StillWanted(int64_t now_ns) const;
+  int64_t ClaimNs() const;
 
   const BackupConfig config_;
   BackupActions& actions_;
@@ -140,6 +141,7 @@ class Backup {
   SessionId wanted_session_ = kNoSession;
   Epoch wanted_epoch_ = kNoEpoch;
   Epoch committed_at_hello_ = kNoEpoch;
+  int64_t claim_not_before_ns_ = 0;
   bool unwanted_ = false;  // The primary says that the protection has ended.
 
   // The register as granted by the promotion, and what it was before.

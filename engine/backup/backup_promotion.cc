@@ -143,6 +143,13 @@ void Backup::OnPromotionAnswer(const RegisterClient::Outcome& outcome, int64_t n
     actions_.SendDrop(session_, "an epoch can not be applied");
     return Abandon("an epoch can not be applied");
   }
+  if (outcome.current == before_) {
+    // Nothing has changed: somebody says no, who is not to be asked again at once.
+    if (std::exchange(handover_, false)) actions_.SendHandoverRefused(session_);
+    operator_asked_ = false;
+    claim_not_before_ns_ = now_ns + config_.register_poll_ns;
+    return SetState(State::kStandby, "the arbiter refuses the promotion");
+  }
   // Something has changed since the value was read. If it still names this session, and the reason
   // to ask is still there, it is asked again with the new value.
   OnRegisterRead(outcome.current, now_ns);

@@ -214,6 +214,18 @@ TEST_F(BackupTest, ADropWhileThePromotionIsAskedForIsNotHeard) {
   EXPECT_THAT(recorder_.Take(), ElementsAre("drop", "close link", "abandon"));
 }
 
+TEST_F(BackupTest, AnArbiterThatSaysNoIsNotAskedAgainAtOnce) {
+  Standby();
+  Pass(config_.detect_ns);
+  recorder_.Take();
+  Answer(Verdict::kDenied, Value(RegisterMode::kPromotable, kSession));
+  EXPECT_THAT(recorder_.Take(), ElementsAre());
+  Pass(config_.register_poll_ns - 1);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("claim term 2")));
+  Pass(1);
+  EXPECT_THAT(recorder_.Take(), Contains("claim term 2"));
+}
+
 TEST_F(BackupTest, AReplicaIsDestroyedWhenTheProtectionHasEnded) {
   Standby();
   backup_.OnDrop(kSession, DropReason::kUnprotect, now_ns_);

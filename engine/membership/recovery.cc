@@ -47,8 +47,13 @@ void Recovery::OnArbiterAnswer(const RegisterAnswer& answer, int64_t now_ns) {
   since_ns_ = now_ns;
   if (result->purpose != RegisterPurpose::kRead && result->verdict == Verdict::kGranted) {
     if (std::exchange(paused_, false)) actions_.ResumeGuests();
-    return End(Outcome::kOpen, "this copy owns the group: running alone");
+    return End(Outcome::kOpen, config_.ending ? "this copy owns the group: not protected any more"
+                                              : "this copy owns the group: running alone");
   }
+  const bool ours = result->current.has_value() && result->current->owner == config_.owner;
+  // Denied and still this copy's: something has changed meanwhile, or somebody says no, who is not
+  // to be asked again at once.
+  if (result->purpose != RegisterPurpose::kRead && ours) return AskAgain(now_ns);
   if (config_.is_new) return EvaluateNew(result->current, now_ns);
   Evaluate(result->current, now_ns);
 }
@@ -111,10 +116,11 @@ void Recovery::Claim(const Register& current, Term term, int64_t now_ns) {
   Register desired;
   desired.term = term;
   desired.owner = config_.owner;
-  desired.mode = RegisterMode::kSolo;
+  desired.mode = config_.ending ? RegisterMode::kNone : RegisterMode::kSolo;
   desired.session = kNoSession;
   desired.running = true;
-  register_.Change(RegisterPurpose::kSolo, current, std::move(desired), now_ns);
+  register_.Change(config_.ending ? RegisterPurpose::kNone : RegisterPurpose::kSolo, current,
+                   std::move(desired), now_ns);
 }
 
 void Recovery::OnGuestsDestroyed(const absl::Status& status, int64_t now_ns) {

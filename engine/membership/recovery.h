@@ -19,6 +19,8 @@ struct RecoveryConfig {
   std::string owner;  // This copy's name in the register: node id, '.', the copy's own id.
   // This copy has never had a session: nothing of it is held, and another owner does not depose it.
   bool is_new = false;
+  // What is claimed is the end of the protection: mode `none` instead of `solo`.
+  bool ending = false;
   int64_t arbiter_retry_ns = 200 * kNsPerMs;
   int64_t poll_ns = 200 * kNsPerMs;         // Between reads while a new owner sets itself up.
   int64_t patience_ns = 2 * kNsPerSecond;   // No answer for so long: the guests are paused.
@@ -52,7 +54,7 @@ class Recovery {
   };
   enum class Outcome : uint8_t {
     kNotYet,
-    kOpen,       // Ours, mode `solo`: open the output and start a new session. See value().
+    kOpen,       // Ours, mode `solo`, or `none` if ending: open the output. See value().
     kDestroyed,  // Another copy runs; this one is gone.
     kAbsent,     // is_new only: there is no register yet.
     kRefused,    // is_new only: the group belongs to another copy. See current().
