@@ -29,7 +29,8 @@ _ALLOWED = {
     "transport/": _REPLICA,
     "transport/shm/": _CONTROL + ("engine/control/",),
     "transport/sim/": _CONTROL + ("engine/control/",),
-    "transport/verbs/": _CONTROL + ("engine/control/",),
+    "transport/tls/": _CONTROL + ("engine/control/",),
+    "transport/verbs/": _CONTROL + ("engine/control/", "transport/tls/"),
     "xen/": _CONTROL + ("engine/control/",),
 }
 

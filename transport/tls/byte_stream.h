@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef HAVEN_TRANSPORT_TLS_BYTE_STREAM_H_
+#define HAVEN_TRANSPORT_TLS_BYTE_STREAM_H_
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/base/fd.h"
+
+namespace haven {
+
+// Bytes to and from a peer on a connected, non-blocking socket. Not thread-safe.
+class ByteStream {
+ public:
+  // What a call that would have to wait waits for.
+  enum class Wait : uint8_t { kNothing = 0, kReadable = 1, kWritable = 2 };
+  struct Progress {
+    size_t bytes = 0;  // At least one if `wait` is kNothing.
+    Wait wait = Wait::kNothing;
+  };
+
+  virtual ~ByteStream() = default;
+
+  // As many bytes as are there, or go, now. Unavailable: the peer has closed; DataLoss: what it
+  // sent is not what was agreed on. The stream is unusable after an error.
+  virtual absl::StatusOr<Progress> Read(std::span<std::byte> room) = 0;
+  virtual absl::StatusOr<Progress> Write(std::span<const std::byte> bytes) = 0;
+
+  virtual int fd() const = 0;
+  // Who the peer has proved to be, for messages; empty if it has proved nothing.
+  virtual std::string PeerName() const = 0;
+};
+
+// The socket as it is: nothing is secret and anybody may be the peer.
+std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket);
+
+// Non-blocking, closed on exec, no delay, and a dead peer noticed within half a minute even if
+// nothing is sent. Errors of setsockopt(2).
+absl::Status PrepareSocket(int socket);
+
+// What errno says about a connection: Unavailable if the peer has gone.
+absl::Status StreamError(int error, absl::string_view call);
+
+}  // namespace haven
+
+#endif  // HAVEN_TRANSPORT_TLS_BYTE_STREAM_H_
