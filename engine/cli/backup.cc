@@ -2,15 +2,17 @@
 //
 // The backup's listener, and the process that it starts for each session.
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <cstdio>
+#include <cerrno>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
@@ -19,6 +21,7 @@
 #include "engine/control/command_server.h"
 #include "engine/control/listener_loop.h"
 #include "engine/control/session_loop.h"
+#include "engine/control/wake_fd.h"
 #include "engine/membership/arbiter_factory.h"
 #include "transport/shm/shm_transport.h"
 
@@ -29,7 +32,7 @@ namespace {
 constexpr absl::Duration kCommandTimeout = absl::Seconds(5);
 
 std::vector<OptionSpec> SharedOptions() {
-  return {
+  std::vector<OptionSpec> options = {
       DirectoryOption(),
       {"node", "NAME", "", "name of this node; the host's name if not given"},
       {"listen", "ADDRESS", "unix:/run/haven-engine/backup.sock", "where primaries connect"},
@@ -39,15 +42,8 @@ std::vector<OptionSpec> SharedOptions() {
       {"guest-overrides", "TEXT", "",
        "fields of synthetic guests that differ here: log=PATH,verify=0"},
   };
-}
-
-absl::StatusOr<std::string> NodeName(const Options& options) {
-  std::array<char, 64> name{};
-  std::string node = options.Text("node");
-  if (node.empty() && gethostname(name.data(), name.size() - 1) == 0) node = name.data();
-  HAVEN_RETURN_IF_ERROR(CheckName("--node", node));
-  if (node.size() > 46) return absl::InvalidArgumentError("--node: at most 46 characters");
-  return node;
+  for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
+  return options;
 }
 
 absl::Status CheckArbiter(const Options& options) {
@@ -58,12 +54,35 @@ absl::Status CheckArbiter(const Options& options) {
   return MakeArbiter(options.Text("arbiter")).status();
 }
 
+// What a guard here will have to know of a group that is promoted, as far as this node decides it.
+absl::StatusOr<GroupRecord> RecordHere(const Options& options, const std::string& group,
+                                       const std::string& owner) {
+  GroupRecord record;
+  record.group = group;
+  record.owner = owner;
+  record.phase = GroupPhase::kProtecting;
+  record.return_address = options.Text("listen");
+  record.arbiter = options.Text("arbiter");
+  HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
+  return record;
+}
+
+// Fails now what would fail in the middle of a promotion.
+absl::Status CheckRecord(const Options& options, const std::string& node) {
+  HAVEN_ASSIGN_OR_RETURN(GroupRecord trial, RecordHere(options, "trial", NewOwner(node)));
+  trial.guests = {"synthetic:trial"};
+  trial.interval_us = trial.detect_us = 1;
+  trial.journal_bytes = 1;
+  return CheckGroupRecord(trial);
+}
+
 absl::StatusOr<int> RunBackup(const Options& options) {
   HAVEN_RETURN_IF_ERROR(CheckArbiter(options));
   HAVEN_ASSIGN_OR_RETURN(const std::string node, NodeName(options));
   HAVEN_RETURN_IF_ERROR(
       options.Bytes("journal-bytes", uint64_t{1} << 20, uint64_t{1} << 40).status());
   HAVEN_RETURN_IF_ERROR(options.Number("apply-threads", 0, Applier::kMaxThreads).status());
+  HAVEN_RETURN_IF_ERROR(CheckRecord(options, node));
   HAVEN_RETURN_IF_ERROR(GroupDirectory(options.Text("directory")).Ensure());
   HAVEN_ASSIGN_OR_RETURN(const int stop_fd, StopSignalFd());
   const UniqueFd stop(stop_fd);
@@ -82,25 +101,62 @@ absl::StatusOr<int> RunBackup(const Options& options) {
   return kExitOk;
 }
 
+// Ends a session's loop at a signal, if it may end.
+class StopWatch {
+ public:
+  StopWatch(SessionLoop& loop, int signal_fd, WakeFd end)
+      : loop_(loop), signal_fd_(signal_fd), end_(std::move(end)), thread_([this] { Work(); }) {}
+  ~StopWatch() {
+    end_.Signal();
+    thread_.join();
+  }
+
+ private:
+  void Work() {
+    std::array<pollfd, 2> fds = {{{end_.fd(), POLLIN, 0}, {signal_fd_, POLLIN, 0}}};
+    for (;;) {
+      if (poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+      if (fds[0].revents != 0) return;
+      signalfd_siginfo signal = {};
+      if (read(signal_fd_, &signal, sizeof(signal)) != sizeof(signal)) continue;
+      const absl::Status stopped = loop_.Stop(/*force=*/false, kCommandTimeout);
+      if (stopped.ok()) continue;
+      HAVEN_LOG(kWarning, "session")
+          << "group=" << loop_.group()
+          << " is not ended by the signal: " << std::string(stopped.message());
+    }
+  }
+
+  SessionLoop& loop_;
+  const int signal_fd_;
+  const WakeFd end_;
+  std::thread thread_;
+};
+
 // One session: the lock of its group, its replica, and if it is promoted the guard that follows.
 class SessionProcess {
  public:
   SessionProcess(const Options& options, std::string node)
       : options_(options), directory_(options.Text("directory")), node_(std::move(node)) {
-    SystemIds ids;
-    owner_ = absl::StrFormat("%s.%016x", node_, ids.NextId());
+    owner_ = NewOwner(node_);
   }
 
   absl::StatusOr<int> Run(int connection) {
-    HAVEN_ASSIGN_OR_RETURN(const bool promoted, Serve(connection));
-    lock_.reset();
-    if (!promoted) return kExitOk;
-    return RunGuard(directory_, group_);
+    HAVEN_ASSIGN_OR_RETURN(const int stop_fd, StopSignalFd());
+    const UniqueFd stop(stop_fd);
+    const absl::StatusOr<bool> promoted = Serve(connection, stop.get());
+    if (promoted.ok() && *promoted) {
+      return RunGuard(directory_, group_, std::move(lock_), /*progress=*/false);
+    }
+    // The status of a replica that is not here any more.
+    if (lock_.valid()) directory_.RemoveStatus(group_);
+    HAVEN_RETURN_IF_ERROR(promoted.status());
+    return kExitOk;
   }
 
  private:
   // True: the copy runs here now.
-  absl::StatusOr<bool> Serve(int connection) {
+  absl::StatusOr<bool> Serve(int connection, int stop_fd) {
     HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(options_.Text("arbiter")));
     HAVEN_ASSIGN_OR_RETURN(const uint64_t journal,
                            options_.Bytes("journal-bytes", uint64_t{1} << 20, uint64_t{1} << 40));
@@ -115,6 +171,10 @@ class SessionProcess {
     session.setup.journal.max_bytes = journal;
     session.setup.admit = [this](const Hello& hello) { return Admit(hello); };
     session.driver.protocol.owner = owner_;
+    HAVEN_ASSIGN_OR_RETURN(
+        const int64_t arbiter_ns,
+        options_.DurationNs("arbiter-timeout", 10 * kNsPerMs, 60 * kNsPerSecond));
+    session.arbiter_timeout = absl::Nanoseconds(arbiter_ns);
     session.driver.apply_threads = static_cast<unsigned>(threads);
     session.paths = [this](const std::string& group) {
       return StatusPaths{directory_.StatusPath(group), directory_.EventsPath(group)};
@@ -130,7 +190,10 @@ class SessionProcess {
                                                 [&loop](const OperatorCommand& command) {
                                                   return Handle(*loop, command);
                                                 }));
+    HAVEN_ASSIGN_OR_RETURN(WakeFd end, WakeFd::Create());
+    std::optional<StopWatch> watch(std::in_place, *loop, stop_fd, std::move(end));
     const SessionResult result = loop->Run();
+    watch.reset();
     HAVEN_LOG(kInfo, "session") << "group=" << group_ << " " << result.cause;
     if (result.end == BackupEnd::kPromoted) return true;
     // A promotion that failed after it was announced has left no copy.
@@ -148,14 +211,11 @@ class SessionProcess {
 
   // A group has one replica here, and none while a copy of it is or may be running here.
   std::optional<Refuse> Admit(const Hello& hello) {
+    const absl::Status name = CheckName("group", hello.group);
+    if (!name.ok()) return Refuse{RefuseCode::kDomain, std::string(name.message())};
     hello_ = hello;
     group_ = hello.group;
-    if (directory_.Exists(group_)) {
-      return Refuse{RefuseCode::kNotReady,
-                    absl::StrCat("a copy of group ", group_,
-                                 " is still on this host; its guard (`haven-engine guard ", group_,
-                                 "`) has to see it destroyed first")};
-    }
+    if (const auto refuse = RefuseCopy()) return refuse;
     absl::StatusOr<UniqueFd> lock = directory_.Lock(group_);
     if (!lock.ok()) {
       // An older session's replica that nobody may promote makes room.
@@ -167,8 +227,18 @@ class SessionProcess {
       lock = WaitForLock();
     }
     if (!lock.ok()) return Refuse{RefuseCode::kGroupBusy, std::string(lock.status().message())};
+    // Whoever held the lock may have left a copy.
+    if (const auto refuse = RefuseCopy()) return refuse;
     lock_ = *std::move(lock);
     return std::nullopt;
+  }
+
+  std::optional<Refuse> RefuseCopy() const {
+    if (!directory_.Exists(group_)) return std::nullopt;
+    return Refuse{RefuseCode::kNotReady,
+                  absl::StrCat("a copy of group ", group_,
+                               " is still on this host; its guard (`haven-engine guard ", group_,
+                               "`) has to see it destroyed first")};
   }
 
   absl::StatusOr<UniqueFd> WaitForLock() const {
@@ -183,20 +253,13 @@ class SessionProcess {
 
   // Before a copy can run here: what its guard will have to know.
   absl::Status SaveRecord(const std::vector<std::string>& guests) {
-    GroupRecord record;
-    record.group = group_;
-    record.owner = owner_;
-    record.phase = GroupPhase::kProtecting;
+    HAVEN_ASSIGN_OR_RETURN(GroupRecord record, RecordHere(options_, group_, owner_));
     record.guests = guests;
     record.backup_address = hello_.return_address;
-    record.return_address = options_.Text("listen");
-    record.arbiter = options_.Text("arbiter");
-    record.interval_us = static_cast<int64_t>(hello_.interval_ns) / kNsPerUs;
-    record.detect_us = static_cast<int64_t>(hello_.detect_ns) / kNsPerUs;
-    record.rearm_us = 2'000'000;
-    record.pause_budget_us = 2'000'000;
+    // A Hello may say 0, a record not.
+    record.interval_us = std::max<int64_t>(static_cast<int64_t>(hello_.interval_ns) / kNsPerUs, 1);
+    record.detect_us = std::max<int64_t>(static_cast<int64_t>(hello_.detect_ns) / kNsPerUs, 1);
     record.journal_bytes = uint64_t{hello_.max_epoch_slots} * hello_.slot_bytes;
-    record.copy_threads = 1;
     HAVEN_RETURN_IF_ERROR(directory_.Save(record));
     announced_ = true;
     return absl::OkStatus();

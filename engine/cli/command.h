@@ -4,12 +4,16 @@
 #ifndef HAVEN_ENGINE_CLI_COMMAND_H_
 #define HAVEN_ENGINE_CLI_COMMAND_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/base/fd.h"
 #include "engine/cli/options.h"
-#include "engine/control/guard.h"
+#include "engine/control/group_record.h"
+#include "engine/membership/register.h"
 
 namespace haven {
 
@@ -46,11 +50,27 @@ Command ArbiterCommand();
 
 // What several commands share.
 OptionSpec DirectoryOption();
+// InvalidArgument, with the option, unless a transport of this binary knows such an address.
+absl::Status CheckAddress(const char* option, const std::string& address);
 std::vector<std::string> SelfCommand(const std::string& subcommand);
 // Becomes readable at SIGTERM or SIGINT, which then do nothing else. Call before any thread starts.
 absl::StatusOr<int> StopSignalFd();
-// Runs the group's guard in this process until its end.
-absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group);
+// What a node may say of the protection that it gives when it is the primary: rearm, pause-budget,
+// copy-threads, arbiter-timeout.
+std::vector<OptionSpec> PolicyOptions();
+// Reads them. InvalidArgument names the option.
+absl::Status ReadPolicy(const Options& options, GroupRecord* record);
+// The node's name as given, or the host's. InvalidArgument: no register can hold it.
+absl::StatusOr<std::string> NodeName(const Options& options);
+// A name in the register for a copy on this node.
+std::string NewOwner(const std::string& node);
+// What the register of a record's group says now. Errors: the arbiter's cause.
+absl::StatusOr<std::optional<Register>> ReadRegister(const GroupRecord& record);
+
+// Runs the group's guard in this process until its end. `lock` is the group's. `progress`: how the
+// copy of the guests' memory comes along is shown on stdout.
+absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group,
+                             UniqueFd lock, bool progress);
 
 }  // namespace haven
 

@@ -3,16 +3,21 @@
 // The engine's process: the guard's child.
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/cli/recorded_domain.h"
 #include "engine/control/command_server.h"
 #include "engine/control/engine_child.h"
 #include "engine/control/engine_loop.h"
@@ -60,35 +65,6 @@ class Voucher {
   std::thread thread_;
 };
 
-// The output, whose first holding is written down before it is done: a guard that finds the record
-// knows that only the arbiter's word may open it.
-class RecordedOutput final : public OutputBuffer {
- public:
-  RecordedOutput(OutputBuffer& inner, GroupDirectory directory, GroupRecord record)
-      : inner_(inner), directory_(std::move(directory)), record_(std::move(record)) {}
-
-  absl::Status Hold() override {
-    if (record_.phase != GroupPhase::kProtecting) {
-      record_.phase = GroupPhase::kProtecting;
-      HAVEN_RETURN_IF_ERROR(directory_.Save(record_));
-    }
-    return inner_.Hold();
-  }
-  absl::Status Barrier() override { return inner_.Barrier(); }
-  absl::Status ReleaseOne() override { return inner_.ReleaseOne(); }
-  absl::Status OpenAll() override { return inner_.OpenAll(); }
-  absl::Status Rebuild() override { return inner_.Rebuild(); }
-  absl::Status Discard() override { return inner_.Discard(); }
-  absl::Status Remove() override { return inner_.Remove(); }
-  OutputStats stats() override { return inner_.stats(); }
-  absl::Status Health() override { return inner_.Health(); }
-
- private:
-  OutputBuffer& inner_;
-  const GroupDirectory directory_;
-  GroupRecord record_;
-};
-
 EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directory) {
   EngineOptions options;
   options.node_id = record.owner.substr(0, record.owner.rfind('.'));
@@ -103,13 +79,25 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   options.return_address = record.return_address;
   options.staging_bytes = record.journal_bytes;
   options.copy_workers = record.copy_threads;
+  options.arbiter_timeout = absl::Microseconds(record.arbiter_timeout_us);
   options.paths.status = directory.StatusPath(record.group);
   options.paths.events = directory.EventsPath(record.group);
   return options;
 }
 
-absl::Status Handle(EngineLoop& loop, const OperatorCommand& command) {
-  if (command.name == "unprotect") return loop.Unprotect(kCommandTimeout);
+// What the operator has asked for is written down first, so that it is done whoever dies.
+absl::Status Unprotect(EngineLoop& loop, RecordedPhase& phase) {
+  HAVEN_ASSIGN_OR_RETURN(const bool fresh, phase.Ending());
+  const absl::Status taken = loop.Unprotect(kCommandTimeout);
+  // Unavailable: the loop has ended, and its guard knows how.
+  if (!taken.ok() && !absl::IsUnavailable(taken) && fresh) {
+    HAVEN_RETURN_IF_ERROR(phase.NotEnding());
+  }
+  return taken;
+}
+
+absl::Status Handle(EngineLoop& loop, RecordedPhase& phase, const OperatorCommand& command) {
+  if (command.name == "unprotect") return Unprotect(loop, phase);
   if (command.name == "handover") return loop.Handover(kCommandTimeout);
   if (command.name == "interval") {
     absl::Duration interval;
@@ -149,22 +137,25 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
     HAVEN_ASSIGN_OR_RETURN(current, ParseRegister(options.Text("register")));
   }
   HAVEN_ASSIGN_OR_RETURN(GuestSet guests, AttachNodeGuests(directory, record));
+  if (!guests.ended.empty()) return absl::NotFoundError(absl::StrJoin(guests.ended, "; "));
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
   ShmTransport transport;
-  RecordedOutput output(*guests.output, directory, record);
+  RecordedPhase phase(directory, record);
+  std::vector<std::unique_ptr<RecordedDomain>> domains;
   EngineSeams seams;
   for (size_t i = 0; i < guests.domains.size(); ++i) {
-    seams.guests.push_back({guests.domains[i].get(), guests.suspends[i].get()});
+    domains.push_back(std::make_unique<RecordedDomain>(*guests.domains[i], phase));
+    seams.guests.push_back({domains[i].get(), guests.suspends[i].get()});
   }
-  seams.output = &output;
+  seams.output = guests.output.get();
   seams.transport = &transport;
   seams.arbiter = std::move(arbiter);
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<EngineLoop> loop,
                          EngineLoop::Create(OptionsOf(record, directory), std::move(seams)));
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<CommandServer> commands,
                          CommandServer::Start(directory.CommandPath(record.group),
-                                              [&loop](const OperatorCommand& command) {
-                                                return Handle(*loop, command);
+                                              [&loop, &phase](const OperatorCommand& command) {
+                                                return Handle(*loop, phase, command);
                                               }));
   const Voucher voucher(*loop, page);
   const EngineResult result = loop->Run(current);

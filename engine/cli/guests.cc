@@ -7,10 +7,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/synthetic/connection.h"
+#include "engine/synthetic/operator.h"
 #include "engine/synthetic/synthetic_domain.h"
 #include "engine/synthetic/synthetic_output.h"
 #include "engine/synthetic/synthetic_replica.h"
@@ -20,6 +22,20 @@ namespace haven {
 namespace {
 
 constexpr char kSyntheticKind[] = "synthetic:";
+
+absl::StatusOr<std::string> SyntheticNameOf(absl::string_view guest) {
+  if (absl::ConsumePrefix(&guest, kSyntheticKind)) return std::string(guest);
+  return absl::InvalidArgumentError(
+      absl::StrCat("guest \"", guest, "\" is of no kind that this program knows"));
+}
+
+absl::StatusOr<SyntheticSpec> ParseGuest(const std::string& word) {
+  if (absl::StartsWith(word, kSyntheticKind) || word == "synthetic") {
+    return ParseSyntheticSpec(word);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "guest \"", word, "\": the kinds of guest that there are: synthetic:KEY=VALUE,..."));
+}
 
 }  // namespace
 
@@ -31,24 +47,40 @@ SyntheticLaunch SyntheticLaunchIn(const GroupDirectory& directory) {
   return launch;
 }
 
-absl::StatusOr<std::vector<std::string>> EnsureGuests(const GroupDirectory& directory,
-                                                      const std::vector<std::string>& words) {
+absl::StatusOr<std::vector<std::string>> NameGuests(const std::vector<std::string>& words) {
   std::vector<std::string> guests;
   for (const std::string& word : words) {
-    if (!absl::StartsWith(word, kSyntheticKind) && word != "synthetic") {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "guest \"", word, "\": the kinds of guest that there are: synthetic:KEY=VALUE,..."));
-    }
-    HAVEN_ASSIGN_OR_RETURN(const SyntheticSpec spec, ParseSyntheticSpec(word));
-    const absl::StatusOr<pid_t> pid = StartSyntheticGuest(SyntheticLaunchIn(directory), spec);
-    if (pid.ok()) {
-      HAVEN_LOG(kInfo, "protect") << "guest " << spec.name << " started, pid=" << *pid;
-    } else if (!absl::IsAlreadyExists(pid.status())) {
-      return pid.status();
-    }
+    HAVEN_ASSIGN_OR_RETURN(const SyntheticSpec spec, ParseGuest(word));
     guests.push_back(absl::StrCat(kSyntheticKind, spec.name));
   }
   return guests;
+}
+
+absl::Status EnsureGuests(const GroupDirectory& directory, const std::vector<std::string>& words,
+                          std::vector<std::string>* started) {
+  for (const std::string& word : words) {
+    HAVEN_ASSIGN_OR_RETURN(const SyntheticSpec spec, ParseGuest(word));
+    const absl::StatusOr<pid_t> pid = StartSyntheticGuest(SyntheticLaunchIn(directory), spec);
+    if (absl::IsAlreadyExists(pid.status())) continue;
+    HAVEN_RETURN_IF_ERROR(pid.status());
+    started->push_back(absl::StrCat(kSyntheticKind, spec.name));
+    HAVEN_LOG(kInfo, "protect") << "guest " << spec.name << " started, pid=" << *pid;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> GuestExists(const GroupDirectory& directory, const std::string& guest) {
+  HAVEN_ASSIGN_OR_RETURN(const std::string name, SyntheticNameOf(guest));
+  const absl::Status found =
+      QuerySyntheticGuest(SyntheticLaunchIn(directory).runtime_dir, name).status();
+  if (absl::IsNotFound(found) || absl::IsUnavailable(found)) return false;
+  HAVEN_RETURN_IF_ERROR(found);
+  return true;
+}
+
+absl::Status ShutDownGuest(const GroupDirectory& directory, const std::string& guest) {
+  HAVEN_ASSIGN_OR_RETURN(const std::string name, SyntheticNameOf(guest));
+  return EndSyntheticGuest(SyntheticLaunchIn(directory).runtime_dir, name, DomainEnd::kShutdown);
 }
 
 absl::StatusOr<GuestSet> AttachNodeGuests(const GroupDirectory& directory,
@@ -56,20 +88,25 @@ absl::StatusOr<GuestSet> AttachNodeGuests(const GroupDirectory& directory,
   GuestSet set;
   std::vector<std::shared_ptr<SyntheticConnection>> connections;
   for (const std::string& guest : record.guests) {
-    absl::string_view name = guest;
-    if (!absl::ConsumePrefix(&name, kSyntheticKind)) {
-      return absl::InvalidArgumentError(absl::StrCat("group ", record.group, ": guest \"", guest,
-                                                     "\" is of no kind that this program knows"));
+    const absl::StatusOr<std::string> name = SyntheticNameOf(guest);
+    if (!name.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("group ", record.group, ": ", name.status().message()));
     }
-    HAVEN_ASSIGN_OR_RETURN(
-        std::shared_ptr<SyntheticConnection> connection,
-        SyntheticConnection::Attach(SyntheticLaunchIn(directory).runtime_dir, std::string(name)));
+    absl::StatusOr<std::shared_ptr<SyntheticConnection>> connection =
+        SyntheticConnection::Attach(SyntheticLaunchIn(directory).runtime_dir, *name);
+    if (absl::IsNotFound(connection.status())) {
+      set.ended.emplace_back(connection.status().message());
+      continue;
+    }
+    HAVEN_RETURN_IF_ERROR(connection.status());
     HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticSuspend> suspend,
-                           SyntheticSuspend::Create(connection));
-    set.domains.push_back(std::make_unique<SyntheticDomain>(connection));
+                           SyntheticSuspend::Create(*connection));
+    set.domains.push_back(std::make_unique<SyntheticDomain>(*connection));
     set.suspends.push_back(std::move(suspend));
-    connections.push_back(std::move(connection));
+    connections.push_back(*std::move(connection));
   }
+  if (connections.empty()) return absl::NotFoundError(absl::StrJoin(set.ended, "; "));
   set.output = std::make_unique<SyntheticOutput>(std::move(connections));
   return set;
 }

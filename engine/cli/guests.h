@@ -20,10 +20,20 @@ namespace haven {
 // Where synthetic guests of this node live, and how they are started.
 SyntheticLaunch SyntheticLaunchIn(const GroupDirectory& directory);
 
-// Turns the words of `protect` into guests that exist, "synthetic:NAME" each: one that does not
-// exist yet is started. InvalidArgument: a kind that is not known, or a bad specification.
-absl::StatusOr<std::vector<std::string>> EnsureGuests(const GroupDirectory& directory,
-                                                      const std::vector<std::string>& words);
+// The guests that the words of `protect` mean, "synthetic:NAME" each. Starts nothing.
+// InvalidArgument: a kind that is not known, or a bad specification.
+absl::StatusOr<std::vector<std::string>> NameGuests(const std::vector<std::string>& words);
+
+// Starts those of them that do not exist yet, and appends their names to `started`, also when a
+// later one fails. Errors as above, or of StartSyntheticGuest.
+absl::Status EnsureGuests(const GroupDirectory& directory, const std::vector<std::string>& words,
+                          std::vector<std::string>* started);
+
+// Whether there is a guest of that name, "synthetic:NAME", here. Errors: it can not be told.
+absl::StatusOr<bool> GuestExists(const GroupDirectory& directory, const std::string& guest);
+
+// Shuts down a guest that nobody protects. Errors of EndSyntheticGuest.
+absl::Status ShutDownGuest(const GroupDirectory& directory, const std::string& guest);
 
 // AttachGuests for the guests of this node.
 absl::StatusOr<GuestSet> AttachNodeGuests(const GroupDirectory& directory,

@@ -4,12 +4,14 @@
 #include <poll.h>
 
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "engine/base/clock.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
@@ -39,37 +41,75 @@ absl::Status NeedWords(const Options& options, size_t count, const char* what) {
   return absl::InvalidArgumentError(what);
 }
 
-// Until the copy here is not driven any more.
-absl::Status WaitUntilGone(const Options& options) {
+// Until the copy here is not protected any more.
+absl::Status WaitUntilGone(const Options& options, const GroupRecord& record) {
   HAVEN_ASSIGN_OR_RETURN(const int64_t timeout_ns,
                          options.DurationNs("timeout", 0, 24 * 3600 * kNsPerSecond));
   const GroupDirectory directory(options.Text("directory"));
-  const std::string& group = options.positional().front();
   const absl::Time deadline = absl::Now() + absl::Nanoseconds(timeout_ns);
-  while (directory.Exists(group)) {
+  for (;;) {
+    const absl::StatusOr<GroupRecord> now = directory.Load(record.group);
+    // A copy of another name is one that was protected here since.
+    if (absl::IsNotFound(now.status()) || (now.ok() && now->owner != record.owner)) break;
     if (absl::Now() >= deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("group ", group,
+      return absl::DeadlineExceededError(absl::StrCat("group ", record.group,
                                                       ": not done yet; `haven-engine status ",
-                                                      group, "` says what it waits for"));
+                                                      record.group, "` says what it waits for"));
     }
     poll(nullptr, 0, 50);
   }
   return absl::OkStatus();
 }
 
+// Has the protection of the copy here ended in one way or another, and waits until it has. Returns
+// the record as it was.
+absl::StatusOr<GroupRecord> End(const Options& options, const std::string& command) {
+  const std::string& group = options.positional().front();
+  HAVEN_RETURN_IF_ERROR(CheckName("group", group));
+  const absl::StatusOr<GroupRecord> record = GroupDirectory(options.Text("directory")).Load(group);
+  HAVEN_RETURN_IF_ERROR(Send(options, command, ""));
+  HAVEN_RETURN_IF_ERROR(record.status());
+  HAVEN_RETURN_IF_ERROR(WaitUntilGone(options, *record));
+  return record;
+}
+
+// How it ended: the word of the register, which knows where the group runs now.
+absl::StatusOr<Register> LearnEnd(const GroupRecord& record) {
+  const absl::StatusOr<std::optional<Register>> now = ReadRegister(record);
+  if (now.ok() && now->has_value()) return **now;
+  return absl::UnavailableError(
+      absl::StrCat("group ", record.group,
+                   ": the copy here is not protected any more, and how that ended is "
+                   "not known, since the arbiter does not say: ",
+                   now.ok() ? "it has no register" : now.status().message(),
+                   ". The group's .events file names the last thing that happened"));
+}
+
+int SayOtherEnd(const Register& now, const GroupRecord& record) {
+  const bool elsewhere = now.owner != record.owner;
+  std::fprintf(stderr, "group %s: it did not end as asked: %s. The register says %s\n",
+               record.group.c_str(),
+               elsewhere ? "another copy was promoted meanwhile, and the one here is destroyed"
+                         : "its guests have ended, or its protection",
+               FormatRegister(now).c_str());
+  return elsewhere ? kExitDeposed : kExitFailed;
+}
+
 absl::StatusOr<int> RunUnprotect(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
-  HAVEN_RETURN_IF_ERROR(Send(options, "unprotect", ""));
-  HAVEN_RETURN_IF_ERROR(WaitUntilGone(options));
+  HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, End(options, "unprotect"));
+  HAVEN_ASSIGN_OR_RETURN(const Register now, LearnEnd(record));
+  if (now.owner != record.owner || now.mode != RegisterMode::kNone) return SayOtherEnd(now, record);
   std::printf("unprotected: the guests run on, their output is open\n");
   return kExitOk;
 }
 
 absl::StatusOr<int> RunHandover(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
-  HAVEN_RETURN_IF_ERROR(Send(options, "handover", ""));
-  HAVEN_RETURN_IF_ERROR(WaitUntilGone(options));
-  std::printf("handed over: the group runs on its backup\n");
+  HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, End(options, "handover"));
+  HAVEN_ASSIGN_OR_RETURN(const Register now, LearnEnd(record));
+  if (now.owner == record.owner) return SayOtherEnd(now, record);
+  std::printf("handed over: the group runs at %s\n", now.owner.c_str());
   return kExitOk;
 }
 
@@ -77,6 +117,13 @@ absl::StatusOr<int> RunPromote(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
   HAVEN_RETURN_IF_ERROR(Send(options, "promote", ""));
   std::printf("asked for: the register decides; `haven-engine status` shows what becomes of it\n");
+  return kExitOk;
+}
+
+absl::StatusOr<int> RunRetire(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
+  HAVEN_RETURN_IF_ERROR(Send(options, "retire", ""));
+  std::printf("retired: this host keeps no replica of the group\n");
   return kExitOk;
 }
 
@@ -89,14 +136,14 @@ absl::StatusOr<int> RunInterval(const Options& options) {
 
 absl::StatusOr<int> RunSynthetic(const Options& options) {
   const std::vector<std::string>& words = options.positional();
-  if (words.size() != 2) {
-    return absl::InvalidArgumentError("say start SPEC, show NAME, or shutdown|reboot|crash NAME");
-  }
+  constexpr char kSay[] = "say start SPEC, show NAME, or shutdown|reboot|crash NAME";
+  if (words.size() != 2) return absl::InvalidArgumentError(kSay);
   const GroupDirectory directory(options.Text("directory"));
   HAVEN_RETURN_IF_ERROR(directory.Ensure());
   const std::string runtime = SyntheticLaunchIn(directory).runtime_dir;
   if (words[0] == "start") {
-    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, {words[1]}).status());
+    std::vector<std::string> started;
+    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, {words[1]}, &started));
     return kExitOk;
   }
   if (words[0] == "show") {
@@ -116,6 +163,7 @@ absl::StatusOr<int> RunSynthetic(const Options& options) {
   if (words[0] == "shutdown") end = DomainEnd::kShutdown;
   if (words[0] == "reboot") end = DomainEnd::kReboot;
   if (words[0] == "crash") end = DomainEnd::kCrash;
+  if (end == DomainEnd::kNone) return absl::InvalidArgumentError(kSay);
   HAVEN_RETURN_IF_ERROR(EndSyntheticGuest(runtime, words[1], end));
   return kExitOk;
 }
@@ -178,6 +226,9 @@ std::vector<Command> OperatorCommands() {
       Make("promote", "GROUP",
            "Asks for the promotion of the replica on this host. The register decides.", RunPromote,
            false),
+      Make("retire", "GROUP",
+           "Gives up the replica on this host at once, unless the register lets it be promoted.",
+           RunRetire, false),
       Make("interval", "GROUP TIME", "Changes the time between epochs while they go on.",
            RunInterval, false),
       Make("unprotect", "GROUP", "Ends the protection through the arbiter; the guests run on here.",

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <unistd.h>
-
-#include <array>
+#include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/control/status_file.h"
 #include "engine/control/system_ids.h"
 #include "engine/membership/arbiter_factory.h"
 
@@ -16,16 +17,34 @@ namespace haven {
 
 namespace {
 
-std::string HostName() {
-  std::array<char, 64> name{};
-  if (gethostname(name.data(), name.size() - 1) != 0) return "node";
-  return name.data();
-}
-
 constexpr int64_t kHourNs = 3600 * kNsPerSecond;
 
+// Guests that belong to this command alone until they are kept: else they are shut down again.
+class StartedGuests {
+ public:
+  explicit StartedGuests(const GroupDirectory& directory) : directory_(directory) {}
+  ~StartedGuests() {
+    for (const std::string& guest : names_) {
+      const absl::Status ended = ShutDownGuest(directory_, guest);
+      HAVEN_LOG(kWarning, "protect")
+          << guest << ", which was started for this, "
+          << (ended.ok() ? "is shut down again" : "can not be shut down again: ")
+          << std::string(ended.message());
+    }
+  }
+  StartedGuests(const StartedGuests&) = delete;
+  StartedGuests& operator=(const StartedGuests&) = delete;
+
+  std::vector<std::string>* names() { return &names_; }
+  void Keep() { names_.clear(); }
+
+ private:
+  const GroupDirectory& directory_;
+  std::vector<std::string> names_;
+};
+
 std::vector<OptionSpec> ProtectOptions() {
-  return {
+  std::vector<OptionSpec> options = {
       DirectoryOption(),
       {"group", "NAME", "", "name of the group; the first guest's name if not given"},
       {"node", "NAME", "", "name of this node; the host's name if not given"},
@@ -35,23 +54,18 @@ std::vector<OptionSpec> ProtectOptions() {
       {"arbiter", "SPEC", "", absl::StrCat("who keeps the register: ", kArbiterSpecForms)},
       {"interval", "TIME", "50ms", "from the start of an epoch to the start of the next"},
       {"detect", "TIME", "100ms", "silence on every path before the arbiter is asked"},
-      {"rearm", "TIME", "2s", "time without a link that carries epochs before solo is asked for"},
-      {"pause-budget", "TIME", "2s",
-       "guests stopped for somebody's answer before solo is asked for"},
       {"epoch-bytes", "SIZE", "256M",
        "largest epoch; staging here and twice that much journal there"},
-      {"copy-threads", "N", "1", "threads that copy pages beside the engine's own"},
   };
+  for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
+  return options;
 }
 
 absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
   GroupRecord record;
   record.group = options.Text("group");
-  const std::string node = options.Has("node") ? options.Text("node") : HostName();
-  HAVEN_RETURN_IF_ERROR(CheckName("--node", node));
-  if (node.size() > 46) return absl::InvalidArgumentError("--node: at most 46 characters");
-  SystemIds ids;
-  record.owner = absl::StrFormat("%s.%016x", node, ids.NextId());
+  HAVEN_ASSIGN_OR_RETURN(const std::string node, NodeName(options));
+  record.owner = NewOwner(node);
   record.backup_address = options.Text("backup");
   record.return_address = options.Text("return-address");
   record.arbiter = options.Text("arbiter");
@@ -62,21 +76,73 @@ absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
     return absl::InvalidArgumentError(
         absl::StrCat("--arbiter is needed: who decides which copy runs? ", kArbiterSpecForms));
   }
+  HAVEN_RETURN_IF_ERROR(CheckAddress("--backup", record.backup_address));
+  if (!record.return_address.empty()) {
+    HAVEN_RETURN_IF_ERROR(CheckAddress("--return-address", record.return_address));
+  }
   HAVEN_RETURN_IF_ERROR(MakeArbiter(record.arbiter).status());
   HAVEN_ASSIGN_OR_RETURN(const int64_t interval, options.DurationNs("interval", kNsPerMs, kHourNs));
   HAVEN_ASSIGN_OR_RETURN(const int64_t detect, options.DurationNs("detect", kNsPerMs, kHourNs));
-  HAVEN_ASSIGN_OR_RETURN(const int64_t rearm, options.DurationNs("rearm", kNsPerMs, kHourNs));
-  HAVEN_ASSIGN_OR_RETURN(const int64_t pause,
-                         options.DurationNs("pause-budget", kNsPerMs, kHourNs));
   record.interval_us = interval / kNsPerUs;
   record.detect_us = detect / kNsPerUs;
-  record.rearm_us = rearm / kNsPerUs;
-  record.pause_budget_us = pause / kNsPerUs;
+  HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
   HAVEN_ASSIGN_OR_RETURN(record.journal_bytes,
                          options.Bytes("epoch-bytes", uint64_t{1} << 20, uint64_t{1} << 38));
-  HAVEN_ASSIGN_OR_RETURN(const uint64_t threads, options.Number("copy-threads", 0, 64));
-  record.copy_threads = static_cast<uint32_t>(threads);
+  HAVEN_ASSIGN_OR_RETURN(record.guests, NameGuests(options.positional()));
+  if (record.group.empty()) {
+    record.group = record.guests.front().substr(record.guests.front().find(':') + 1);
+  }
+  HAVEN_RETURN_IF_ERROR(CheckName("--group", record.group));
+  HAVEN_RETURN_IF_ERROR(CheckGroupRecord(record));
   return record;
+}
+
+absl::StatusOr<std::vector<std::string>> MissingGuests(const GroupDirectory& directory,
+                                                       const GroupRecord& record) {
+  std::vector<std::string> missing;
+  for (const std::string& guest : record.guests) {
+    HAVEN_ASSIGN_OR_RETURN(const bool exists, GuestExists(directory, guest));
+    if (!exists) missing.push_back(guest);
+  }
+  return missing;
+}
+
+// A copy that was protected here before its guard ended: it keeps its name in the register, and no
+// blank guest is started in place of one that was protected.
+absl::Status TakeUp(const GroupDirectory& directory, const GroupRecord& old, GroupRecord* record) {
+  record->owner = old.owner;
+  record->phase = old.phase;
+  if (old.guests != record->guests) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("group ", record->group, " is known here with other guests, ",
+                     absl::StrJoin(old.guests, " "), ": unprotect it first"));
+  }
+  if (old.phase == GroupPhase::kEnding) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("group ", record->group, " is being unprotected: `haven-engine guard ",
+                     record->group, "` finishes that; protect it again afterwards"));
+  }
+  HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> missing, MissingGuests(directory, *record));
+  if (missing.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "group ", record->group, " was protected here, and its guests ", absl::StrJoin(missing, " "),
+      " do not exist any more: `haven-engine guard ", record->group,
+      "` settles with the arbiter what becomes of the group; no blank guest is started instead"));
+}
+
+// Whether guests may be started for a group that this node knows nothing of: another copy of them
+// may run elsewhere.
+absl::Status MayStartGuests(const GroupRecord& record) {
+  HAVEN_ASSIGN_OR_RETURN(const std::optional<Register> current, ReadRegister(record));
+  if (!current.has_value()) return absl::OkStatus();
+  const auto node = [](const std::string& owner) { return owner.substr(0, owner.rfind('.')); };
+  if (current->mode == RegisterMode::kNone && node(current->owner) == node(record.owner)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "group ", record.group, ": its register says ", FormatRegister(*current),
+      ": a copy may run there, so no guest is started here. Unprotect the group there, or choose "
+      "another name for it; if that copy is gone for good, start the guests yourself before"));
 }
 
 absl::StatusOr<int> RunProtect(const Options& options) {
@@ -86,33 +152,68 @@ absl::StatusOr<int> RunProtect(const Options& options) {
   HAVEN_ASSIGN_OR_RETURN(GroupRecord record, MakeRecord(options));
   const GroupDirectory directory(options.Text("directory"));
   HAVEN_RETURN_IF_ERROR(directory.Ensure());
-  if (!record.group.empty()) HAVEN_RETURN_IF_ERROR(CheckName("--group", record.group));
-  HAVEN_ASSIGN_OR_RETURN(record.guests, EnsureGuests(directory, options.positional()));
-  if (record.group.empty()) {
-    record.group = record.guests.front().substr(record.guests.front().find(':') + 1);
+  HAVEN_ASSIGN_OR_RETURN(UniqueFd lock, directory.Lock(record.group));
+  StartedGuests started(directory);
+  const absl::StatusOr<GroupRecord> old = directory.Load(record.group);
+  if (old.ok()) {
+    HAVEN_RETURN_IF_ERROR(TakeUp(directory, *old, &record));
+  } else if (absl::IsNotFound(old.status())) {
+    HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
+                           MissingGuests(directory, record));
+    if (!missing.empty()) HAVEN_RETURN_IF_ERROR(MayStartGuests(record));
+    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, options.positional(), started.names()));
+  } else {
+    return old.status();
   }
-  {
-    HAVEN_ASSIGN_OR_RETURN(const UniqueFd lock, directory.Lock(record.group));
-    const absl::StatusOr<GroupRecord> old = directory.Load(record.group);
-    if (old.ok()) {
-      // A copy that was protected here before its guard ended: it keeps its name in the register.
-      record.owner = old->owner;
-      record.phase = old->phase;
-      if (old->guests != record.guests) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "group ", record.group, " is known here with other guests; unprotect it first"));
-      }
-    } else if (!absl::IsNotFound(old.status())) {
-      return old.status();
-    }
-    HAVEN_RETURN_IF_ERROR(directory.Save(record));
+  HAVEN_RETURN_IF_ERROR(directory.Save(record));
+  const absl::StatusOr<int> code =
+      RunGuard(directory, record.group, std::move(lock), /*progress=*/true);
+  // Refused: they are nobody's copy of the group.
+  if (!code.ok() || *code != kExitRefused) started.Keep();
+  return code;
+}
+
+// Writes a register for a group that has lost its own (docs/arbiter.md, a damaged register): this
+// copy owns it, alone, in a term above the last one that was seen here.
+absl::Status CreateRegister(const GroupDirectory& directory, const GroupRecord& record) {
+  if (record.phase != GroupPhase::kProtecting) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "group ", record.group,
+        ": a register is created for a copy that was protected and not deposed; this one is not"));
   }
-  return RunGuard(directory, record.group);
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
+  RegisterRequest request;
+  const absl::StatusOr<StatusFile> status =
+      ReadStatusFile(directory.StatusPath(record.group), SystemClock::Get());
+  request.desired.term = status.ok() ? status->snapshot.registered.term + 1 : 1;
+  request.desired.owner = record.owner;
+  request.desired.mode = RegisterMode::kSolo;
+  request.desired.stamp = SystemIds().NextId();
+  const RegisterAnswer answer =
+      arbiter->CompareAndSet(record.group, request, absl::Microseconds(record.arbiter_timeout_us));
+  if (answer.verdict == Verdict::kUnknown) return answer.cause;
+  if (answer.verdict == Verdict::kDenied) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("group ", record.group, " has a register: ",
+                     answer.current.has_value() ? FormatRegister(*answer.current) : "it was denied",
+                     "; without --create-register the guard goes by it"));
+  }
+  HAVEN_LOG(kWarning, "guard") << "group=" << record.group
+                               << " has a new register: " << FormatRegister(request.desired);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int> RunGuardCommand(const Options& options) {
   if (options.positional().size() != 1) return absl::InvalidArgumentError("name one group");
-  return RunGuard(GroupDirectory(options.Text("directory")), options.positional().front());
+  const std::string& group = options.positional().front();
+  HAVEN_RETURN_IF_ERROR(CheckName("group", group));
+  const GroupDirectory directory(options.Text("directory"));
+  HAVEN_ASSIGN_OR_RETURN(UniqueFd lock, directory.Lock(group));
+  if (options.Has("create-register")) {
+    HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, directory.Load(group));
+    HAVEN_RETURN_IF_ERROR(CreateRegister(directory, record));
+  }
+  return RunGuard(directory, group, std::move(lock), /*progress=*/false);
 }
 
 }  // namespace
@@ -135,10 +236,14 @@ Command ProtectCommand() {
 Command GuardCommand() {
   Command command;
   command.name = "guard";
-  command.synopsis = "GROUP";
+  command.synopsis = "[--create-register] GROUP";
   command.help =
       "Takes up a group that was protected here before: what a service manager runs after a crash.";
-  command.options = {DirectoryOption()};
+  command.options = {
+      DirectoryOption(),
+      {"create-register", "", "",
+       "first create the group's register anew, after it was lost or removed as damaged. Only when "
+       "you know that no other copy of the group runs anywhere: else two run from then on"}};
   command.run = RunGuardCommand;
   return command;
 }

@@ -2,14 +2,24 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/cli/progress.h"
+#include "engine/control/guard.h"
+#include "engine/control/system_ids.h"
 #include "engine/membership/arbiter_factory.h"
 
 namespace haven {
@@ -37,6 +47,21 @@ OptionSpec DirectoryOption() {
   return {"directory", "DIR", "/run/haven-engine", "where this node keeps its files"};
 }
 
+absl::Status CheckAddress(const char* option, const std::string& address) {
+  // Longer paths are none for a socket (unix(7)).
+  constexpr size_t kMaxBytes = 107;
+  const bool known = absl::StartsWith(address, "unix:/") || absl::StartsWith(address, "unix:@");
+  const bool plain = std::all_of(address.begin(), address.end(), [](char c) {
+    return absl::ascii_isprint(static_cast<unsigned char>(c));
+  });
+  if (known && plain && address.size() <= std::strlen("unix:") + kMaxBytes) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(option, " \"", absl::CHexEscape(address),
+                                                 "\": unix:/PATH or unix:@NAME of at most ",
+                                                 kMaxBytes, " printable characters is wanted"));
+}
+
 std::vector<std::string> SelfCommand(const std::string& subcommand) {
   return {"/proc/self/exe", subcommand};
 }
@@ -55,24 +80,81 @@ absl::StatusOr<int> StopSignalFd() {
   return fd;
 }
 
-absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group) {
-  HAVEN_ASSIGN_OR_RETURN(const UniqueFd lock, directory.Lock(group));
+std::vector<OptionSpec> PolicyOptions() {
+  return {
+      {"rearm", "TIME", "2s", "time without a link that carries epochs before solo is asked for"},
+      {"pause-budget", "TIME", "2s",
+       "guests stopped for somebody's answer before solo is asked for"},
+      {"copy-threads", "N", "1", "threads that copy pages beside the engine's own"},
+      {"arbiter-timeout", "TIME", "1s",
+       "for one call of the arbiter; an unanswered one is repeated"},
+  };
+}
+
+absl::Status ReadPolicy(const Options& options, GroupRecord* record) {
+  constexpr int64_t kHourNs = 3600 * kNsPerSecond;
+  HAVEN_ASSIGN_OR_RETURN(const int64_t rearm, options.DurationNs("rearm", kNsPerMs, kHourNs));
+  HAVEN_ASSIGN_OR_RETURN(const int64_t pause,
+                         options.DurationNs("pause-budget", kNsPerMs, kHourNs));
+  HAVEN_ASSIGN_OR_RETURN(const uint64_t threads, options.Number("copy-threads", 0, 64));
+  HAVEN_ASSIGN_OR_RETURN(const int64_t arbiter,
+                         options.DurationNs("arbiter-timeout", 10 * kNsPerMs, 60 * kNsPerSecond));
+  record->rearm_us = rearm / kNsPerUs;
+  record->pause_budget_us = pause / kNsPerUs;
+  record->copy_threads = static_cast<uint32_t>(threads);
+  record->arbiter_timeout_us = arbiter / kNsPerUs;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> NodeName(const Options& options) {
+  std::array<char, 64> name{};
+  std::string node = options.Text("node");
+  if (node.empty() && gethostname(name.data(), name.size() - 1) == 0) node = name.data();
+  HAVEN_RETURN_IF_ERROR(CheckName("--node", node));
+  // An owner's name in the register is this, a dot and 16 digits, and has at most 63 characters.
+  if (node.size() > 46) return absl::InvalidArgumentError("--node: at most 46 characters");
+  return node;
+}
+
+std::string NewOwner(const std::string& node) {
+  SystemIds ids;
+  return absl::StrFormat("%s.%016x", node, ids.NextId());
+}
+
+absl::StatusOr<std::optional<Register>> ReadRegister(const GroupRecord& record) {
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
+  RegisterAnswer answer =
+      arbiter->Read(record.group, absl::Microseconds(record.arbiter_timeout_us));
+  if (answer.verdict == Verdict::kUnknown) return answer.cause;
+  return std::move(answer.current);
+}
+
+absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group,
+                             UniqueFd lock, bool progress) {
+  HAVEN_CHECK(lock.valid());
   HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, directory.Load(group));
   HAVEN_ASSIGN_OR_RETURN(const int stop_fd, StopSignalFd());
   const UniqueFd stop(stop_fd);
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ThreadArbiterPort> port,
-                         ThreadArbiterPort::Create(std::move(arbiter), group, absl::Seconds(1)));
+                         ThreadArbiterPort::Create(std::move(arbiter), group,
+                                                   absl::Microseconds(record.arbiter_timeout_us)));
   GuardOptions options;
   options.engine_command = SelfCommand("engine");
   Guard guard(
       std::move(options), directory, record,
       [&directory](const GroupRecord& of) { return AttachNodeGuests(directory, of); },
       std::move(port), stop.get());
+  std::optional<SyncProgress> shown;
+  if (progress) shown.emplace(directory.StatusPath(group), stdout);
   HAVEN_ASSIGN_OR_RETURN(const GuardEnd end, guard.Run());
   switch (end) {
     case GuardEnd::kUnprotected:
+      HAVEN_LOG(kInfo, "guard") << "group=" << group << " is not protected any more";
+      return kExitOk;
     case GuardEnd::kGuestEnded:
+      HAVEN_LOG(kInfo, "guard") << "group=" << group << " a guest has ended, and the protection";
+      return kExitOk;
     case GuardEnd::kStopped:
       return kExitOk;
     case GuardEnd::kDestroyed:

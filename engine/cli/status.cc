@@ -22,6 +22,7 @@ absl::StatusOr<int> RunStatus(const Options& options) {
   }
   int code = kExitOk;
   std::string list;
+  PrometheusText metrics;
   for (const std::string& group : groups) {
     HAVEN_RETURN_IF_ERROR(CheckName("group", group));
     const absl::StatusOr<StatusFile> file =
@@ -35,7 +36,7 @@ absl::StatusOr<int> RunStatus(const Options& options) {
     if (options.Has("json")) {
       absl::StrAppend(&list, list.empty() ? "" : ",\n", StatusToJson(file->snapshot));
     } else if (options.Has("prometheus")) {
-      std::printf("%s", StatusToPrometheus(file->snapshot, file->reading).c_str());
+      metrics.Add(file->snapshot, file->reading);
     } else {
       std::printf("%s", StatusToText(file->snapshot, file->reading).c_str());
     }
@@ -44,8 +45,11 @@ absl::StatusOr<int> RunStatus(const Options& options) {
     }
   }
   if (options.Has("json")) std::printf("[%s]\n", list.c_str());
-  if (groups.empty() && !options.Has("json")) std::printf("no groups here\n");
-  return code;
+  if (options.Has("prometheus")) std::printf("%s", metrics.Text().c_str());
+  if (!groups.empty()) return code;
+  std::fprintf(options.Has("json") || options.Has("prometheus") ? stderr : stdout,
+               "nothing is protected here\n");
+  return options.Has("check") ? kExitRefused : kExitOk;
 }
 
 }  // namespace
@@ -58,10 +62,11 @@ Command StatusCommand() {
       "Shows what this node knows of its groups: state and reason, age of the last "
       "acknowledgement, phases\n"
       "of an epoch, register, output. `stale`: the process that wrote it has stopped doing so.";
-  command.options = {DirectoryOption(),
-                     {"json", "", "", "one JSON array"},
-                     {"prometheus", "", "", "metrics in Prometheus' text format"},
-                     {"check", "", "", "exit code 4 unless every group is protected"}};
+  command.options = {
+      DirectoryOption(),
+      {"json", "", "", "one JSON array"},
+      {"prometheus", "", "", "metrics in Prometheus' text format"},
+      {"check", "", "", "exit code 4 unless there is a group and all are protected"}};
   command.run = RunStatus;
   return command;
 }

@@ -6,15 +6,19 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 
@@ -24,6 +28,7 @@ namespace {
 
 // A request is NAME '\n' ARGUMENT, an answer CODE '\n' MESSAGE, each one packet.
 constexpr char kSeparator = '\n';
+constexpr int kQueueRetryMs = 10;
 
 absl::Status SystemError(absl::string_view what, const std::string& path) {
   const int error = errno;
@@ -41,10 +46,51 @@ absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
   return address;
 }
 
-// Waits for a descriptor; false at the deadline.
-bool WaitReadable(int fd, absl::Duration timeout) {
-  pollfd one = {fd, POLLIN, 0};
-  return poll(&one, 1, static_cast<int>(absl::ToInt64Milliseconds(timeout))) > 0;
+// Waits until a descriptor is ready for `events`; false at the deadline.
+bool WaitFor(int fd, short events, absl::Time deadline) {
+  pollfd one = {fd, events, 0};
+  for (;;) {
+    const int64_t left_ms =
+        absl::ToInt64Milliseconds(absl::Ceil(deadline - absl::Now(), absl::Milliseconds(1)));
+    const int found = poll(&one, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, INT_MAX)));
+    if (found >= 0 || errno != EINTR) return found > 0;
+  }
+}
+
+// Connects, or waits for a place in the server's queue.
+absl::Status Connect(int fd, const sockaddr_un& address, const std::string& path,
+                     absl::Time deadline) {
+  while (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == ENOENT || errno == ECONNREFUSED) {
+      return absl::NotFoundError("no engine or session drives this group on this host now");
+    }
+    if (errno != EAGAIN) return SystemError("can not connect to", path);
+    // The queue is full (unix(7)); no descriptor tells when it is not.
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          "the process that drives this group takes no more commands: it hangs, or too many wait");
+    }
+    poll(nullptr, 0, kQueueRetryMs);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SendPacket(int fd, absl::string_view packet, const std::string& path,
+                        absl::Time deadline) {
+  while (send(fd, packet.data(), packet.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN) return SystemError("can not send to", path);
+    if (!WaitFor(fd, POLLOUT, deadline)) {
+      return absl::DeadlineExceededError("the process that drives this group does not read");
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool IsPlain(absl::string_view text) {
+  return std::none_of(text.begin(), text.end(),
+                      [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
 }
 
 bool MayCommand(int client) {
@@ -95,41 +141,45 @@ void CommandServer::Work() {
 }
 
 void CommandServer::ServeOne(int client) {
-  if (!WaitReadable(client, kClientTimeout)) return;
+  if (!WaitFor(client, POLLIN, absl::Now() + kClientTimeout)) return;
   std::array<char, kMaxBytes> buffer;
-  const ssize_t size = recv(client, buffer.data(), buffer.size(), MSG_DONTWAIT);
+  // The packet's whole size, whatever fits.
+  const ssize_t size = recv(client, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
   if (size <= 0) return;
-  const std::vector<std::string> parts =
-      absl::StrSplit(absl::string_view(buffer.data(), static_cast<size_t>(size)), kSeparator);
   absl::Status result = absl::InvalidArgumentError("this is no command");
-  if (parts.size() == 2) result = handler_({parts[0], parts[1]});
+  if (static_cast<size_t>(size) <= buffer.size()) {
+    const std::vector<std::string> parts =
+        absl::StrSplit(absl::string_view(buffer.data(), static_cast<size_t>(size)), kSeparator);
+    if (parts.size() == 2 && IsPlain(parts[0]) && IsPlain(parts[1])) {
+      result = handler_({parts[0], parts[1]});
+    }
+  }
   const std::string answer =
       absl::StrCat(result.raw_code(), std::string(1, kSeparator), result.message());
-  if (send(client, answer.data(), std::min(answer.size(), kMaxBytes), MSG_NOSIGNAL) < 0) {
-    HAVEN_LOG(kWarning, "command") << "the one who asked has gone: " << std::strerror(errno);
+  const absl::Status sent = SendPacket(client, absl::string_view(answer).substr(0, kMaxBytes),
+                                       path_, absl::Now() + kClientTimeout);
+  if (!sent.ok()) {
+    HAVEN_LOG(kWarning, "command") << "the one who asked has gone: " << std::string(sent.message());
   }
 }
 
 absl::Status SendCommand(const std::string& path, const OperatorCommand& command,
                          absl::Duration timeout) {
-  HAVEN_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
-  const UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (!socket_fd.valid()) return SystemError("can not make a socket for", path);
-  if (connect(socket_fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    if (errno == ENOENT || errno == ECONNREFUSED) {
-      return absl::NotFoundError("no engine or session drives this group on this host now");
-    }
-    return SystemError("can not connect to", path);
-  }
   const std::string request =
       absl::StrCat(command.name, std::string(1, kSeparator), command.argument);
   if (request.size() > CommandServer::kMaxBytes) {
     return absl::InvalidArgumentError("the command is too long");
   }
-  if (send(socket_fd.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) {
-    return SystemError("can not send to", path);
+  if (!IsPlain(command.name) || !IsPlain(command.argument)) {
+    return absl::InvalidArgumentError("the command has control characters in it");
   }
-  if (!WaitReadable(socket_fd.get(), timeout)) {
+  HAVEN_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
+  const absl::Time deadline = absl::Now() + timeout;
+  const UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket_fd.valid()) return SystemError("can not make a socket for", path);
+  HAVEN_RETURN_IF_ERROR(Connect(socket_fd.get(), address, path, deadline));
+  HAVEN_RETURN_IF_ERROR(SendPacket(socket_fd.get(), request, path, deadline));
+  if (!WaitFor(socket_fd.get(), POLLIN, deadline)) {
     return absl::DeadlineExceededError(
         "the process does not answer; it may still do it: see the status");
   }

@@ -53,8 +53,10 @@ class CommandServer {
   std::thread thread_;
 };
 
-// Sends a command and returns the server's answer. NotFound: nobody drives the group here;
-// DeadlineExceeded: no answer in time, the command may still be carried out.
+// Sends a command and returns the server's answer. InvalidArgument: longer than kMaxBytes, control
+// characters, or a path too long for a socket; NotFound: nobody drives the group here;
+// DeadlineExceeded: no answer in time, the command may still be carried out; Unavailable: the
+// process has gone before it answered; DataLoss: what answers is no command server.
 absl::Status SendCommand(const std::string& path, const OperatorCommand& command,
                          absl::Duration timeout);
 

@@ -2,6 +2,7 @@
 #include "engine/control/engine_child.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -16,12 +17,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/log.h"
 
 namespace haven {
 
 namespace {
 
 constexpr size_t kPageSize = 4096;
+// A killed process is dead by then.
+constexpr int kDeathMs = 1000;
 
 absl::Status SystemError(absl::string_view what) {
   const int error = errno;
@@ -92,7 +96,17 @@ absl::StatusOr<std::unique_ptr<EngineChild>> EngineChild::Start(
 EngineChild::~EngineChild() {
   if (waited_) return;
   Kill();
-  Wait();
+  pollfd dead = {pidfd_.get(), POLLIN, 0};
+  int found = 0;
+  do {
+    found = poll(&dead, 1, kDeathMs);
+  } while (found < 0 && errno == EINTR);
+  if (found > 0 || !pidfd_.valid()) {
+    Wait();
+  } else {
+    HAVEN_LOG(kError, "guard") << "the engine pid=" << pid_
+                               << " was killed and does not die: it is stuck in the kernel";
+  }
 }
 
 void EngineChild::Kill() {

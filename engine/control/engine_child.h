@@ -21,11 +21,11 @@ namespace haven {
 // How an engine's process ends if it ends by itself; anything else is a crash. Documented in
 // docs/operations.md.
 enum EngineExit : int {
-  kEngineUnprotected = 0,
   kEngineDeposed = 40,
   kEngineGuestEnded = 41,
   kEngineRefused = 42,
-  kEngineUnable = 43,  // It could not begin: wrong options, no memory, no guest.
+  kEngineUnable = 43,       // It could not begin: wrong options, no memory, no guest.
+  kEngineUnprotected = 44,  // Opens the output for good: not 0, which comes by accident.
 };
 
 // A page that an engine shares with its guard: the time until which the engine vouches for itself.
@@ -58,7 +58,8 @@ class EngineChild {
   static absl::StatusOr<std::unique_ptr<EngineChild>> Start(const std::vector<std::string>& command,
                                                             const std::vector<std::string>& extra,
                                                             const AlivePage& page);
-  // Kills it if it lives, and waits until it is dead.
+  // Kills it if it lives, and waits until it is dead, at most a second: one that is stuck in the
+  // kernel is left to its fate.
   ~EngineChild();
 
   static constexpr int kAliveFd = 3;
@@ -67,7 +68,8 @@ class EngineChild {
   int fd() const { return pidfd_.get(); }
   pid_t pid() const { return pid_; }
   void Kill();
-  // Its exit code, or -1 if a signal ended it. Blocks until it is dead.
+  // Its exit code, or -1 if a signal ended it. Blocks until it is dead; fd() tells when it does
+  // not.
   int Wait();
 
  private:

@@ -9,17 +9,17 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
-#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "engine/base/file_util.h"
 #include "engine/base/status_macros.h"
+#include "engine/membership/arbiter_rules.h"
 
 namespace haven {
 
@@ -30,6 +30,8 @@ using nlohmann::json;
 constexpr size_t kMaxRecordBytes = 64 << 10;
 constexpr size_t kMaxGuests = 16;
 constexpr int kVersion = 1;
+constexpr char kNameRule[] =
+    "use 1 to 63 letters, digits, dots, dashes and underscores, the first one a letter or a digit";
 
 const char* PhaseText(GroupPhase phase) {
   switch (phase) {
@@ -39,6 +41,8 @@ const char* PhaseText(GroupPhase phase) {
       return "protecting";
     case GroupPhase::kDeposed:
       return "deposed";
+    case GroupPhase::kEnding:
+      return "ending";
   }
   return "?";
 }
@@ -61,27 +65,34 @@ absl::Status Take(json& object, const char* field, T* out) {
       if (!entry.is_string()) return Wrong(field, "has an entry that is not a string");
     }
   }
+  if constexpr (std::is_same_v<T, uint32_t>) {
+    if (found->get<uint64_t>() > std::numeric_limits<T>::max()) {
+      return Wrong(field, "has a value that is too large");
+    }
+  }
   *out = found->get<T>();
   object.erase(found);
   return absl::OkStatus();
 }
 
 absl::Status SystemError(absl::string_view what, const std::string& path) {
-  const int error = errno;
-  return absl::UnavailableError(absl::StrCat(what, " ", path, ": ", std::strerror(error)));
+  return absl::ErrnoToStatus(errno, absl::StrCat(what, " ", path));
+}
+
+// A time in microseconds, which is used in nanoseconds.
+absl::Status TakeTime(json& object, const char* field, int64_t* out) {
+  HAVEN_RETURN_IF_ERROR(Take(object, field, out));
+  if (*out > 0 && *out <= std::numeric_limits<int64_t>::max() / 1000) return absl::OkStatus();
+  return Wrong(field, "has a value that is no time");
 }
 
 }  // namespace
 
 absl::Status CheckName(absl::string_view what, absl::string_view name) {
-  const bool sound =
-      !name.empty() && name.size() <= 63 && std::all_of(name.begin(), name.end(), [](char c) {
-        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
-               c == '-';
-      });
-  if (sound && name != "." && name != "..") return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      what, " \"", name, "\": use 1 to 63 letters, digits, dots, dashes and underscores"));
+  const absl::Status valid = ValidateGroupName(name);
+  if (valid.ok()) return valid;
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " \"", absl::CHexEscape(name), "\": ", kNameRule));
 }
 
 std::string FormatGroupRecord(const GroupRecord& record) {
@@ -93,15 +104,15 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"backup_address", record.backup_address},
                        {"return_address", record.return_address},
                        {"arbiter", record.arbiter},
-                       {"session_address", record.session_address},
-                       {"session", absl::StrFormat("%016x", record.session)},
                        {"interval_us", record.interval_us},
                        {"detect_us", record.detect_us},
                        {"rearm_us", record.rearm_us},
                        {"pause_budget_us", record.pause_budget_us},
+                       {"arbiter_timeout_us", record.arbiter_timeout_us},
                        {"journal_bytes", record.journal_bytes},
                        {"copy_threads", record.copy_threads}};
-  return object.dump(2) + "\n";
+  // CheckGroupRecord() refuses a record with bytes that this has replaced.
+  return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
@@ -111,7 +122,6 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   GroupRecord record;
   int64_t version = 0;
   std::string phase;
-  std::string session;
   HAVEN_RETURN_IF_ERROR(Take(object, "version", &version));
   if (version != kVersion) return Wrong("version", "is not one that this program knows");
   HAVEN_RETURN_IF_ERROR(Take(object, "group", &record.group));
@@ -121,30 +131,34 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(Take(object, "backup_address", &record.backup_address));
   HAVEN_RETURN_IF_ERROR(Take(object, "return_address", &record.return_address));
   HAVEN_RETURN_IF_ERROR(Take(object, "arbiter", &record.arbiter));
-  HAVEN_RETURN_IF_ERROR(Take(object, "session_address", &record.session_address));
-  HAVEN_RETURN_IF_ERROR(Take(object, "session", &session));
-  HAVEN_RETURN_IF_ERROR(Take(object, "interval_us", &record.interval_us));
-  HAVEN_RETURN_IF_ERROR(Take(object, "detect_us", &record.detect_us));
-  HAVEN_RETURN_IF_ERROR(Take(object, "rearm_us", &record.rearm_us));
-  HAVEN_RETURN_IF_ERROR(Take(object, "pause_budget_us", &record.pause_budget_us));
+  HAVEN_RETURN_IF_ERROR(TakeTime(object, "interval_us", &record.interval_us));
+  HAVEN_RETURN_IF_ERROR(TakeTime(object, "detect_us", &record.detect_us));
+  HAVEN_RETURN_IF_ERROR(TakeTime(object, "rearm_us", &record.rearm_us));
+  HAVEN_RETURN_IF_ERROR(TakeTime(object, "pause_budget_us", &record.pause_budget_us));
+  HAVEN_RETURN_IF_ERROR(TakeTime(object, "arbiter_timeout_us", &record.arbiter_timeout_us));
   HAVEN_RETURN_IF_ERROR(Take(object, "journal_bytes", &record.journal_bytes));
   HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
   if (!object.empty()) return Wrong(object.begin().key(), "is not known");
   HAVEN_RETURN_IF_ERROR(CheckName("group record: group", record.group));
   HAVEN_RETURN_IF_ERROR(CheckName("group record: owner", record.owner));
   if (record.guests.empty() || record.guests.size() > kMaxGuests) {
-    return Wrong("guests", "must name 1 to 16 guests");
+    return Wrong("guests", "has another number than 1 to 16 of them");
   }
-  if (session.size() != 16 || session.find_first_not_of("0123456789abcdef") != std::string::npos) {
-    return Wrong("session", "must be 16 hexadecimal digits");
-  }
-  record.session = std::strtoull(session.c_str(), nullptr, 16);
-  for (const GroupPhase known : {GroupPhase::kNew, GroupPhase::kProtecting, GroupPhase::kDeposed}) {
+  if (record.journal_bytes == 0) return Wrong("journal_bytes", "has the value 0");
+  for (const GroupPhase known :
+       {GroupPhase::kNew, GroupPhase::kProtecting, GroupPhase::kDeposed, GroupPhase::kEnding}) {
     if (phase != PhaseText(known)) continue;
     record.phase = known;
     return record;
   }
   return Wrong("phase", absl::StrCat("has the unknown value \"", phase, "\""));
+}
+
+absl::Status CheckGroupRecord(const GroupRecord& record) {
+  HAVEN_ASSIGN_OR_RETURN(const GroupRecord read, ParseGroupRecord(FormatGroupRecord(record)));
+  if (read == record) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("group ", record.group, ": an address or a name in it is not UTF-8"));
 }
 
 std::string GroupDirectory::RecordPath(absl::string_view group) const {
@@ -161,8 +175,12 @@ std::string GroupDirectory::CommandPath(absl::string_view group) const {
 }
 
 absl::Status GroupDirectory::Ensure() const {
-  if (mkdir(path_.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
-  return SystemError("can not make the directory", path_);
+  if (mkdir(path_.c_str(), 0700) == 0) return absl::OkStatus();
+  if (errno != EEXIST) return SystemError("can not make the directory", path_);
+  struct stat info = {};
+  if (stat(path_.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(path_, " is no directory: choose another --directory"));
 }
 
 absl::StatusOr<GroupRecord> GroupDirectory::Load(absl::string_view group) const {
@@ -170,19 +188,27 @@ absl::StatusOr<GroupRecord> GroupDirectory::Load(absl::string_view group) const 
                          ReadBoundedFile(RecordPath(group), kMaxRecordBytes));
   absl::StatusOr<GroupRecord> record = ParseGroupRecord(text);
   if (!record.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(RecordPath(group), ": ", record.status().message()));
+    return absl::DataLossError(absl::StrCat(RecordPath(group), ": ", record.status().message()));
   }
-  if (record->group != group) return Wrong("group", "is not the one that the file's name says");
+  if (record->group != group) {
+    return absl::DataLossError(absl::StrCat(RecordPath(group), ": this is the record of group ",
+                                            record->group, ", not of ", group));
+  }
   return record;
 }
 
 absl::Status GroupDirectory::Save(const GroupRecord& record) const {
+  HAVEN_RETURN_IF_ERROR(CheckGroupRecord(record));
   return WriteFileAtomically(RecordPath(record.group), FormatGroupRecord(record));
 }
 
 absl::Status GroupDirectory::Remove(absl::string_view group) const {
+  RemoveStatus(group);
   return RemoveFileDurably(RecordPath(group));
+}
+
+void GroupDirectory::RemoveStatus(absl::string_view group) const {
+  unlink(StatusPath(group).c_str());
 }
 
 bool GroupDirectory::Exists(absl::string_view group) const {

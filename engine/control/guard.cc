@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The engine's start, watch and end. What becomes of the copy without it: guard_copy.cc.
 #include "engine/control/guard.h"
 
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 
@@ -17,6 +19,8 @@ namespace {
 
 // An engine that lived for less than this is not started again at once.
 constexpr int64_t kYoungNs = 2 * kNsPerSecond;
+// A killed engine is dead by then, unless it is stuck in the kernel.
+constexpr int64_t kDeathNs = 2 * kNsPerSecond;
 
 bool Readable(int fd) {
   pollfd one = {fd, POLLIN, 0};
@@ -26,44 +30,6 @@ bool Readable(int fd) {
 int64_t Now() { return SystemClock::Get().NowNs(); }
 
 }  // namespace
-
-// Does what a Recovery decides to the guests of this host.
-class Guard::Keeper final : public RecoveryActions {
- public:
-  Keeper(GuestSet& guests, const std::string& group) : guests_(guests), group_(group) {}
-
-  void ResumeGuests() override {
-    for (const auto& suspend : guests_.suspends) Note("resume", suspend->Resume());
-  }
-  void StopGuests() override {
-    for (const auto& suspend : guests_.suspends) Note("stop", suspend->Request());
-  }
-  void DestroyGuests() override {
-    absl::Status status;
-    for (const auto& domain : guests_.domains) status.Update(domain->Destroy());
-    // Only when nobody sends any more: what is held goes with the buffer.
-    if (status.ok()) status = guests_.output->Discard();
-    Note("destroy", status);
-    destroyed_ = status;
-  }
-  void Report(const char* cause) override {
-    HAVEN_LOG(kInfo, "guard") << "group=" << group_ << " " << cause;
-  }
-
-  // The answer to DestroyGuests, once.
-  std::optional<absl::Status> TakeDestroyed() { return std::exchange(destroyed_, std::nullopt); }
-
- private:
-  void Note(const char* what, const absl::Status& status) {
-    if (status.ok()) return;
-    HAVEN_LOG(kWarning, "guard") << "group=" << group_ << " can not " << what
-                                 << " a guest: " << std::string(status.message());
-  }
-
-  GuestSet& guests_;
-  const std::string& group_;
-  std::optional<absl::Status> destroyed_;
-};
 
 Guard::Guard(GuardOptions options, GroupDirectory directory, GroupRecord record,
              AttachGuests attach, std::unique_ptr<ThreadArbiterPort> arbiter, int stop_fd)
@@ -78,21 +44,21 @@ absl::StatusOr<GuardEnd> Guard::Run() {
   Next next = Next::kRecover;
   if (record_.phase == GroupPhase::kDeposed) next = Next::kRecoverDeposed;
   while (next != Next::kEnd && !stopped_) {
-    absl::StatusOr<Next> step =
-        next == Next::kEngine ? RunEngine() : Recover(next == Next::kRecoverDeposed);
-    if (!step.ok()) return step.status();
-    next = *step;
+    HAVEN_ASSIGN_OR_RETURN(
+        next, next == Next::kEngine ? RunEngine() : Recover(next == Next::kRecoverDeposed));
   }
-  return stopped_ ? GuardEnd::kStopped : end_;
+  return end_;
 }
 
 absl::Status Guard::SavePhase(GroupPhase phase) {
   if (record_.phase == phase) return absl::OkStatus();
-  record_.phase = phase;
-  return directory_.Save(record_);
+  GroupRecord record = record_;
+  record.phase = phase;
+  HAVEN_RETURN_IF_ERROR(directory_.Save(record));
+  record_ = std::move(record);
+  return absl::OkStatus();
 }
 
-// Waits, or until the guard is to stop: false.
 bool Guard::Pause(int64_t ns) {
   pollfd stop = {stop_fd_, POLLIN, 0};
   if (poll(&stop, 1, static_cast<int>(ns / kNsPerMs)) > 0) stopped_ = true;
@@ -100,6 +66,7 @@ bool Guard::Pause(int64_t ns) {
 }
 
 absl::StatusOr<Guard::Next> Guard::RunEngine() {
+  if (std::exchange(died_young_, false) && !Pause(options_.backoff_ns)) return Next::kEnd;
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<AlivePage> page, AlivePage::Create());
   const std::vector<std::string> extra = {
       "--directory", directory_.path(),
@@ -109,39 +76,76 @@ absl::StatusOr<Guard::Next> Guard::RunEngine() {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<EngineChild> engine,
                          EngineChild::Start(options_.engine_command, extra, *page));
   HAVEN_LOG(kInfo, "guard") << "group=" << record_.group << " engine pid=" << engine->pid();
-  HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
-  HAVEN_RETURN_IF_ERROR(poll.Add(engine->fd()));
-  HAVEN_RETURN_IF_ERROR(poll.Add(stop_fd_));
-  while (!Readable(engine->fd())) {
-    if (Readable(stop_fd_)) {
-      stopped_ = true;
-      engine->Kill();
-      break;
-    }
-    const int64_t vouched_ns = page->until_ns();
-    const int64_t deadline_ns =
-        vouched_ns == 0 ? started_ns + options_.start_ns : vouched_ns + options_.hang_ns;
-    if (Now() >= deadline_ns) {
-      HAVEN_LOG(kError, "guard") << "group=" << record_.group << " the engine hangs: killing it";
-      engine->Kill();
-      break;
-    }
-    poll.WaitUntil(std::min(deadline_ns, Now() + 100 * kNsPerMs));
+  if (!AwaitEngine(*engine, *page, started_ns)) return Next::kEnd;
+  const int exit_code = engine->Wait();
+  died_young_ = Now() - started_ns < kYoungNs;
+  if (stopped_ && exit_code < 0) {
+    ResumeOnTheWayOut();
+    return Next::kEnd;
   }
-  return AfterEngine(engine->Wait(), Now() - started_ns < kYoungNs);
+  return AfterEngine(exit_code);
 }
 
-absl::StatusOr<Guard::Next> Guard::AfterEngine(int exit_code, bool died_young) {
-  // What the engine has learnt of its last session is in the record.
+bool Guard::AwaitEngine(EngineChild& engine, const AlivePage& page, int64_t started_ns) {
+  std::array<pollfd, 2> fds = {{{engine.fd(), POLLIN, 0}, {stop_fd_, POLLIN, 0}}};
+  int64_t killed_ns = 0;
+  bool told = false;
+  while (!Readable(engine.fd())) {
+    const int64_t now_ns = Now();
+    if (!stopped_ && Readable(stop_fd_)) {
+      stopped_ = true;
+      fds[1].fd = -1;
+      killed_ns = killed_ns == 0 ? now_ns : killed_ns;
+      engine.Kill();
+    }
+    const int64_t vouched_ns = page.until_ns();
+    const int64_t deadline_ns =
+        vouched_ns == 0 ? started_ns + options_.start_ns : vouched_ns + options_.hang_ns;
+    if (killed_ns == 0 && now_ns >= deadline_ns) {
+      HAVEN_LOG(kError, "guard") << "group=" << record_.group << " the engine hangs: killing it";
+      killed_ns = now_ns;
+      engine.Kill();
+    }
+    if (killed_ns != 0 && now_ns >= killed_ns + kDeathNs) {
+      if (!std::exchange(told, true)) {
+        HAVEN_LOG(kError, "guard")
+            << "group=" << record_.group << " the engine pid=" << engine.pid()
+            << " was killed and does not die: it is stuck in the kernel, its storage or device "
+               "hangs. Output stays as it is; nothing can be done before it is dead";
+      }
+      if (stopped_) return false;
+    }
+    const int64_t next_ns = killed_ns == 0 ? deadline_ns : killed_ns + kDeathNs;
+    const int64_t wait_ns = std::clamp<int64_t>(next_ns - now_ns, kNsPerMs, 100 * kNsPerMs);
+    poll(fds.data(), fds.size(), static_cast<int>(wait_ns / kNsPerMs));
+  }
+  return true;
+}
+
+// A record that can not be read does not say that nothing is held. It is written anew, since the
+// next engine needs it.
+absl::Status Guard::ReloadRecord() {
   absl::StatusOr<GroupRecord> record = directory_.Load(record_.group);
-  if (record.ok()) record_ = *std::move(record);
+  if (record.ok()) {
+    record_ = *std::move(record);
+    return absl::OkStatus();
+  }
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group << " the record is written anew: "
+                             << std::string(record.status().message());
+  if (record_.phase == GroupPhase::kNew) record_.phase = GroupPhase::kProtecting;
+  return directory_.Save(record_);
+}
+
+absl::StatusOr<Guard::Next> Guard::AfterEngine(int exit_code) {
+  // How far the engine has come is in the record.
+  HAVEN_RETURN_IF_ERROR(ReloadRecord());
   switch (exit_code) {
     case kEngineUnprotected:
-      HAVEN_RETURN_IF_ERROR(EndProtection(GuardEnd::kUnprotected));
-      return Next::kEnd;
     case kEngineGuestEnded:
-      HAVEN_RETURN_IF_ERROR(EndProtection(GuardEnd::kGuestEnded));
-      return Next::kEnd;
+      // The engine was granted `none`: from here on the end is finished by whichever guard.
+      HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kEnding));
+      return EndProtection(exit_code == kEngineGuestEnded ? GuardEnd::kGuestEnded
+                                                          : GuardEnd::kUnprotected);
     case kEngineRefused:
       if (record_.phase == GroupPhase::kNew) return Next::kRecover;  // It says who the owner is.
       [[fallthrough]];
@@ -160,115 +164,7 @@ absl::StatusOr<Guard::Next> Guard::AfterEngine(int exit_code, bool died_young) {
                                  << (exit_code < 0 ? " of a signal" : "")
                                  << ": output stays as it is until the arbiter answers";
   }
-  if (died_young && !Pause(options_.backoff_ns)) return Next::kEnd;
   return Next::kRecover;
-}
-
-// Says once why the arbiter gives no answer, until it does.
-void Guard::NoteAnswer(const RegisterAnswer& answer) {
-  const std::string cause(answer.verdict == Verdict::kUnknown ? answer.cause.message() : "");
-  if (cause == last_cause_) return;
-  last_cause_ = cause;
-  if (cause.empty()) return;
-  HAVEN_LOG(kWarning, "guard") << "group=" << record_.group << " no answer from "
-                               << arbiter_->name() << ": " << cause;
-}
-
-absl::StatusOr<GuestSet> Guard::Attach() {
-  absl::StatusOr<GuestSet> guests = attach_(record_);
-  // The dead engine's hold on a guest ends a moment after the engine.
-  while (!guests.ok() && !absl::IsNotFound(guests.status()) && Pause(20 * kNsPerMs)) {
-    guests = attach_(record_);
-  }
-  return guests;
-}
-
-absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
-  absl::StatusOr<GuestSet> guests = Attach();
-  if (absl::IsNotFound(guests.status())) {
-    HAVEN_LOG(kError, "guard") << "group=" << record_.group << " its guests are gone: "
-                               << std::string(guests.status().message());
-    end_ = GuardEnd::kGuestEnded;
-    HAVEN_RETURN_IF_ERROR(directory_.Remove(record_.group));
-    return Next::kEnd;
-  }
-  if (!guests.ok()) return guests.status();
-  Keeper keeper(*guests, record_.group);
-  RecoveryConfig config;
-  config.owner = record_.owner;
-  config.is_new = record_.phase == GroupPhase::kNew;
-  Recovery recovery(config, keeper, *arbiter_, ids_);
-  if (deposed) {
-    recovery.StartDeposed(Now());
-  } else {
-    recovery.StartAfterCrash(Now());
-  }
-  HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
-  HAVEN_RETURN_IF_ERROR(poll.Add(arbiter_->fd()));
-  HAVEN_RETURN_IF_ERROR(poll.Add(stop_fd_));
-  while (recovery.outcome() == Recovery::Outcome::kNotYet) {
-    if (!arbiter_->ready()) poll.WaitUntil(recovery.NextWakeNs());
-    if (Readable(stop_fd_)) {
-      stopped_ = true;
-      return Next::kEnd;
-    }
-    while (const auto answer = arbiter_->Next()) {
-      NoteAnswer(*answer);
-      recovery.OnArbiterAnswer(*answer, Now());
-    }
-    recovery.OnTick(Now());
-    if (recovery.state() == Recovery::State::kDeposed) {
-      HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kDeposed));
-    }
-    if (const auto destroyed = keeper.TakeDestroyed()) {
-      recovery.OnGuestsDestroyed(*destroyed, Now());
-    }
-  }
-  if (recovery.outcome() == Recovery::Outcome::kOpen) {
-    return OpenAndGoOn(*guests, recovery.value());
-  }
-  if (recovery.outcome() == Recovery::Outcome::kAbsent) {
-    register_.reset();
-    return Next::kEngine;
-  }
-  end_ = GuardEnd::kDestroyed;
-  if (recovery.outcome() == Recovery::Outcome::kRefused) {
-    HAVEN_LOG(kError, "guard") << "group=" << record_.group << " belongs to "
-                               << FormatRegister(*recovery.current())
-                               << ": unprotect it there, or choose another group name";
-    end_ = GuardEnd::kRefused;
-  }
-  HAVEN_RETURN_IF_ERROR(directory_.Remove(record_.group));
-  return Next::kEnd;
-}
-
-// The register says `solo` and that it is this copy's: output goes, and an engine looks for a
-// backup.
-Guard::Next Guard::OpenAndGoOn(GuestSet& guests, const Register& value) {
-  register_ = value;
-  absl::Status opened = guests.output->OpenAll();
-  while (!opened.ok()) {
-    HAVEN_LOG(kWarning, "guard") << "group=" << record_.group
-                                 << " the output can not be opened yet: "
-                                 << std::string(opened.message());
-    if (!Pause(100 * kNsPerMs)) return Next::kEnd;
-    opened = guests.output->OpenAll();
-  }
-  return Next::kEngine;
-}
-
-// The register says `none`: the buffer goes away, and the record with it.
-absl::Status Guard::EndProtection(GuardEnd end) {
-  end_ = end;
-  absl::StatusOr<GuestSet> guests = Attach();
-  if (guests.ok()) {
-    absl::Status status = guests->output->OpenAll();
-    if (status.ok()) status = guests->output->Remove();
-    if (!status.ok() && end != GuardEnd::kGuestEnded) return status;
-  } else if (!absl::IsNotFound(guests.status())) {
-    return guests.status();
-  }
-  return directory_.Remove(record_.group);
 }
 
 }  // namespace haven

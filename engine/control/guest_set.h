@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,10 +19,14 @@ struct GuestSet {
   std::vector<std::unique_ptr<Domain>> domains;
   std::vector<std::unique_ptr<SuspendMethod>> suspends;  // One for each domain.
   std::unique_ptr<OutputBuffer> output;                  // Of all of them.
+  // Of each guest that is named and does not exist any more: a message that says so.
+  std::vector<std::string> ended;
 };
 
-// Takes hold of the guests that a record names. NotFound: one of them does not exist (any more);
-// FailedPrecondition: another process has hold of it; Unavailable: it does not answer.
+// Takes hold of those guests that a record names and that exist. NotFound: there is none of them;
+// InvalidArgument: one is of an unknown kind. What may pass: FailedPrecondition, another process
+// has hold of one; Unavailable, DeadlineExceeded, ResourceExhausted, one does not answer. Each
+// names the guest.
 using AttachGuests = std::function<absl::StatusOr<GuestSet>(const GroupRecord& record)>;
 
 }  // namespace haven

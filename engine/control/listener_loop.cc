@@ -12,6 +12,8 @@
 #include <cstring>
 #include <functional>
 #include <set>
+#include <string>
+#include <utility>
 
 #include "engine/base/fd.h"
 #include "engine/base/log.h"
@@ -23,6 +25,8 @@ namespace {
 
 // Between looks at sessions that have ended.
 constexpr int kReapMs = 500;
+// Between attempts to accept while the process has no descriptor left for it.
+constexpr int kAcceptRetryMs = 100;
 
 pid_t StartSession(const std::vector<std::string>& command, int connection) {
   std::vector<char*> arguments;
@@ -30,8 +34,12 @@ pid_t StartSession(const std::vector<std::string>& command, int connection) {
   arguments.push_back(nullptr);
   const pid_t pid = fork();
   if (pid != 0) return pid;
-  // A group of its own: a signal for the listener is none for the sessions.
+  // A group of its own: a signal for the listener is none for the sessions. One that is meant for a
+  // session ends it.
   setsid();
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
   if (connection == kSessionFd) {
     fcntl(kSessionFd, F_SETFD, 0);
   } else if (dup2(connection, kSessionFd) < 0) {
@@ -62,6 +70,7 @@ absl::Status RunListener(Transport& transport, const ListenerOptions& options, i
                          transport.Listen(options.address));
   ready(listener->address());
   std::set<pid_t> sessions;
+  std::string last_trouble;
   for (;;) {
     Reap(&sessions);
     // A host that is full stops accepting: peers wait in the queue until a session ends.
@@ -70,11 +79,18 @@ absl::Status RunListener(Transport& transport, const ListenerOptions& options, i
     if (poll(fds.data(), fds.size(), kReapMs) < 0 && errno != EINTR) {
       return absl::InternalError(std::strerror(errno));
     }
-    if (fds[0].revents != 0) return absl::OkStatus();
+    if (fds[0].revents != 0) {
+      Reap(&sessions);
+      return absl::OkStatus();
+    }
     if (fds[1].revents == 0) continue;
     const absl::StatusOr<std::optional<int>> accepted = listener->Accept();
+    const std::string trouble(accepted.status().message());
+    if (std::exchange(last_trouble, trouble) != trouble && !accepted.ok()) {
+      HAVEN_LOG(kWarning, "listener") << trouble << "; trying again until it can be done";
+    }
     if (!accepted.ok()) {
-      HAVEN_LOG(kWarning, "listener") << std::string(accepted.status().message());
+      poll(fds.data(), 1, kAcceptRetryMs);
       continue;
     }
     if (!accepted->has_value()) continue;

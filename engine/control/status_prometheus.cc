@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
@@ -27,21 +28,30 @@ std::string Escaped(absl::string_view text) {
 
 double Seconds(int64_t ns) { return static_cast<double>(ns) / static_cast<double>(kNsPerSecond); }
 
+}  // namespace
+
 // The metrics of one group on one host.
-class Metrics {
+class PrometheusText::Group {
  public:
-  explicit Metrics(const StatusSnapshot& snapshot)
+  Group(const StatusSnapshot& snapshot, std::vector<Metric>* all)
       : labels_(absl::StrCat("group=\"", Escaped(snapshot.group), "\",role=\"",
                              Escaped(snapshot.role), "\",node=\"", Escaped(snapshot.node_id),
-                             "\"")) {}
+                             "\"")),
+        all_(all) {}
 
   // Begins a metric; its values follow.
   void Begin(absl::string_view name, absl::string_view type, absl::string_view help) {
-    name_ = std::string(name);
-    absl::StrAppend(&out_, "# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n");
+    const auto known = std::find_if(all_->begin(), all_->end(),
+                                    [name](const Metric& metric) { return metric.name == name; });
+    at_ = static_cast<size_t>(known - all_->begin());
+    if (known != all_->end()) return;
+    all_->push_back({std::string(name),
+                     absl::StrCat("# HELP ", name, " ", help, "\n# TYPE ", name, " ", type, "\n"),
+                     ""});
   }
   void Value(double value, absl::string_view more_labels = "", absl::string_view suffix = "") {
-    absl::StrAppend(&out_, name_, suffix, "{", labels_, more_labels, "} ",
+    Metric& metric = (*all_)[at_];
+    absl::StrAppend(&metric.values, metric.name, suffix, "{", labels_, more_labels, "} ",
                     absl::StrFormat("%.17g", value), "\n");
   }
   void Gauge(absl::string_view name, absl::string_view help, double value) {
@@ -62,95 +72,100 @@ class Metrics {
     Value(static_cast<double>(times.count), more_labels, "_count");
   }
 
-  std::string Take() { return std::move(out_); }
+  void State(const StatusSnapshot& s, const StatusReading& reading);
+  void Epochs(const StatusSnapshot& s, const StatusReading& reading);
+  void Primary(const StatusSnapshot& s);
+  void Backup(const StatusSnapshot& s);
 
  private:
   const std::string labels_;
-  std::string name_;
-  std::string out_;
+  std::vector<Metric>* const all_;
+  size_t at_ = 0;
 };
 
-void AppendState(const StatusSnapshot& s, const StatusReading& reading, Metrics* metrics) {
-  metrics->Gauge("haven_stale", "1 if the process has stopped updating its status.",
-                 reading.stale ? 1 : 0);
-  metrics->Gauge("haven_status_age_seconds", "Since the status was written.",
-                 Seconds(reading.age_ns));
-  metrics->Begin("haven_state", "gauge", "1 for the present protection state; absent if stale.");
-  if (!reading.stale) metrics->Value(1, absl::StrCat(",state=\"", Escaped(s.state), "\""));
-  metrics->Gauge("haven_link_up", "1 while a link can carry epochs.", s.link_state == "up" ? 1 : 0);
-  metrics->Gauge("haven_term", "Term of the register as last seen.",
-                 static_cast<double>(s.registered.term));
+void PrometheusText::Group::State(const StatusSnapshot& s, const StatusReading& reading) {
+  Gauge("haven_stale", "1 if the process has stopped updating its status.", reading.stale ? 1 : 0);
+  Gauge("haven_status_age_seconds", "Since the status was written.", Seconds(reading.age_ns));
+  Begin("haven_state", "gauge", "1 for the present protection state; absent if stale.");
+  if (!reading.stale) Value(1, absl::StrCat(",state=\"", Escaped(s.state), "\""));
+  Gauge("haven_link_up", "1 while a link can carry epochs.", s.link_state == "up" ? 1 : 0);
+  Gauge("haven_term", "Term of the register as last seen.", static_cast<double>(s.registered.term));
   if (s.arbiter.age_ns != kNoTime) {
-    metrics->Gauge("haven_arbiter_answer_age_seconds", "Since the arbiter's last answer.",
-                   Seconds(s.arbiter.age_ns + reading.age_ns));
+    Gauge("haven_arbiter_answer_age_seconds", "Since the arbiter's last answer.",
+          Seconds(s.arbiter.age_ns + reading.age_ns));
   }
 }
 
-void AppendEpochs(const StatusSnapshot& s, const StatusReading& reading, Metrics* metrics) {
-  metrics->Gauge("haven_committed_epoch", "Last committed epoch of the session.",
-                 static_cast<double>(s.epoch.committed));
+void PrometheusText::Group::Epochs(const StatusSnapshot& s, const StatusReading& reading) {
+  Gauge("haven_committed_epoch", "Last committed epoch of the session.",
+        static_cast<double>(s.epoch.committed));
   if (s.epoch.age_ns != kNoTime) {
-    metrics->Gauge("haven_commit_age_seconds", "Since the last acknowledgement.",
-                   Seconds(s.epoch.age_ns + reading.age_ns));
+    Gauge("haven_commit_age_seconds", "Since the last acknowledgement.",
+          Seconds(s.epoch.age_ns + reading.age_ns));
   }
   if (s.sync.active) {
-    metrics->Gauge("haven_sync_pages_left", "Pages left to copy before protection.",
-                   static_cast<double>(s.sync.pages_left));
+    Gauge("haven_sync_pages_left", "Pages left to copy before protection.",
+          static_cast<double>(s.sync.pages_left));
   }
-  metrics->Counter("haven_links_total", "Links opened.", s.counters.links);
+  Counter("haven_links_total", "Links opened.", s.counters.links);
 }
 
-void AppendPrimary(const StatusSnapshot& s, Metrics* metrics) {
-  metrics->Gauge("haven_epoch_pages", "Pages of the last epoch.",
-                 static_cast<double>(s.epoch.pages));
-  metrics->Gauge("haven_epoch_wire_bytes", "Bytes on the wire of the last epoch.",
-                 static_cast<double>(s.epoch.wire_bytes));
-  metrics->Counter("haven_epochs_total", "Epochs sent.", s.counters.epochs);
-  metrics->Counter("haven_pages_total", "Pages sent.", s.counters.total_pages);
-  metrics->Counter("haven_zero_pages_total", "Pages sent without their bytes.",
-                   s.counters.zero_pages);
-  metrics->Counter("haven_wire_bytes_total", "Bytes sent.", s.counters.wire_bytes);
-  metrics->Gauge("haven_rearm_pages", "Pages that the last re-arm cost.",
-                 static_cast<double>(s.counters.delta_pages));
-  metrics->Gauge("haven_output_held_packets", "Packets held until their epoch is committed.",
-                 static_cast<double>(s.output.held_packets));
-  metrics->Gauge("haven_output_held_bytes", "Bytes held until their epoch is committed.",
-                 static_cast<double>(s.output.held_bytes));
-  metrics->Counter("haven_output_released_packets_total", "Packets released.",
-                   s.output.released_packets);
-  metrics->Counter("haven_output_dropped_packets_total", "Packets lost at the buffer's limit.",
-                   s.output.dropped_packets);
-  metrics->Begin("haven_pause_seconds", "summary", "How long the guests stand still per epoch.");
-  metrics->Times(s.pause, "");
-  metrics->Begin("haven_phase_seconds", "summary", "How long each phase of an epoch takes.");
+void PrometheusText::Group::Primary(const StatusSnapshot& s) {
+  Gauge("haven_epoch_pages", "Pages of the last epoch.", static_cast<double>(s.epoch.pages));
+  Gauge("haven_epoch_wire_bytes", "Bytes on the wire of the last epoch.",
+        static_cast<double>(s.epoch.wire_bytes));
+  Counter("haven_epochs_total", "Epochs sent.", s.counters.epochs);
+  Counter("haven_pages_total", "Pages sent.", s.counters.total_pages);
+  Counter("haven_zero_pages_total", "Pages sent without their bytes.", s.counters.zero_pages);
+  Counter("haven_wire_bytes_total", "Bytes sent.", s.counters.wire_bytes);
+  Gauge("haven_rearm_pages", "Pages that the last re-arm cost.",
+        static_cast<double>(s.counters.delta_pages));
+  Gauge("haven_output_held_packets", "Packets held until their epoch is committed.",
+        static_cast<double>(s.output.held_packets));
+  Gauge("haven_output_held_bytes", "Bytes held until their epoch is committed.",
+        static_cast<double>(s.output.held_bytes));
+  Counter("haven_output_released_packets_total", "Packets released.", s.output.released_packets);
+  Counter("haven_output_dropped_packets_total", "Packets lost at the buffer's limit.",
+          s.output.dropped_packets);
+  Begin("haven_pause_seconds", "summary", "How long the guests stand still per epoch.");
+  Times(s.pause, "");
+  Begin("haven_phase_seconds", "summary", "How long each phase of an epoch takes.");
   for (size_t i = 0; i < kPhases; ++i) {
-    metrics->Times(s.phases[i], absl::StrCat(",phase=\"", PhaseName(static_cast<Phase>(i)), "\""));
+    Times(s.phases[i], absl::StrCat(",phase=\"", PhaseName(static_cast<Phase>(i)), "\""));
   }
 }
 
-void AppendBackup(const StatusSnapshot& s, Metrics* metrics) {
-  metrics->Gauge("haven_applied_epoch", "Last epoch that is in the replica's memory.",
-                 static_cast<double>(s.epoch.applied));
-  metrics->Counter("haven_applied_pages_total", "Pages committed and given to the applier.",
-                   s.counters.applied_pages);
-  metrics->Counter("haven_received_bytes_total", "Bytes of committed epochs.",
-                   s.counters.received_bytes);
-  metrics->Counter("haven_turned_away_total", "Connections that were not a primary's.",
-                   s.counters.turned_away);
+void PrometheusText::Group::Backup(const StatusSnapshot& s) {
+  Gauge("haven_applied_epoch", "Last epoch that is in the replica's memory.",
+        static_cast<double>(s.epoch.applied));
+  Counter("haven_applied_pages_total", "Pages committed and given to the applier.",
+          s.counters.applied_pages);
+  Counter("haven_received_bytes_total", "Bytes of committed epochs.", s.counters.received_bytes);
+  Counter("haven_turned_away_total", "Connections that were not a primary's.",
+          s.counters.turned_away);
 }
 
-}  // namespace
+void PrometheusText::Add(const StatusSnapshot& snapshot, const StatusReading& reading) {
+  Group group(snapshot, &metrics_);
+  group.State(snapshot, reading);
+  group.Epochs(snapshot, reading);
+  if (snapshot.role == "primary") {
+    group.Primary(snapshot);
+  } else {
+    group.Backup(snapshot);
+  }
+}
+
+std::string PrometheusText::Text() const {
+  std::string text;
+  for (const Metric& metric : metrics_) absl::StrAppend(&text, metric.head, metric.values);
+  return text;
+}
 
 std::string StatusToPrometheus(const StatusSnapshot& snapshot, const StatusReading& reading) {
-  Metrics metrics(snapshot);
-  AppendState(snapshot, reading, &metrics);
-  AppendEpochs(snapshot, reading, &metrics);
-  if (snapshot.role == "primary") {
-    AppendPrimary(snapshot, &metrics);
-  } else {
-    AppendBackup(snapshot, &metrics);
-  }
-  return metrics.Take();
+  PrometheusText text;
+  text.Add(snapshot, reading);
+  return text.Text();
 }
 
 }  // namespace haven

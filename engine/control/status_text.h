@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/control/status.h"
 
@@ -18,8 +19,25 @@ struct StatusReading {
 // For people: several lines, each with its newline.
 std::string StatusToText(const StatusSnapshot& snapshot, const StatusReading& reading);
 
-// For Prometheus, text format 0.0.4. Labels are escaped. `haven_state` is 1 for the present state;
-// a stale status says `haven_stale` 1 and no state, so that nobody takes it for protected.
+// For Prometheus, text format 0.0.4, of any number of groups: each metric has its help and type
+// once, and then the values of all groups. Labels are escaped. `haven_state` is 1 for the present
+// state; a stale status says `haven_stale` 1 and no state, so that nobody takes it for protected.
+class PrometheusText {
+ public:
+  void Add(const StatusSnapshot& snapshot, const StatusReading& reading);
+  std::string Text() const;
+
+ private:
+  struct Metric {
+    std::string name;
+    std::string head;
+    std::string values;
+  };
+  class Group;
+  std::vector<Metric> metrics_;
+};
+
+// Of one group.
 std::string StatusToPrometheus(const StatusSnapshot& snapshot, const StatusReading& reading);
 
 // "12 ms", "3.4 s", "2 min 5 s": for people.

@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/status_text.h"
 
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "engine/base/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -119,6 +125,29 @@ TEST(StatusPrometheusTest, HasOneValuePerLineWithItsLabels) {
   EXPECT_THAT(text,
               HasSubstr("haven_phase_seconds{" + labels + ",phase=\"copy\",quantile=\"0.5\"} "));
   EXPECT_THAT(text, HasSubstr("haven_stale{" + labels + "} 0\n"));
+}
+
+TEST(StatusPrometheusTest, SeveralGroupsShareTheHeadOfAMetric) {
+  StatusSnapshot other = Primary();
+  other.group = "mail";
+  other.sync.active = true;  // It has a metric that the first one has not.
+  PrometheusText text;
+  text.Add(Primary(), {});
+  text.Add(other, {});
+  std::set<std::string> heads;
+  std::string metric;
+  for (const std::string& line : std::vector<std::string>(absl::StrSplit(text.Text(), '\n'))) {
+    if (absl::StartsWith(line, "# ")) {
+      EXPECT_TRUE(heads.insert(line).second) << "twice: " << line;
+      metric = std::vector<std::string>(absl::StrSplit(line, ' '))[2];
+    } else {
+      EXPECT_TRUE(line.empty() || absl::StartsWith(line, metric)) << line << " below " << metric;
+    }
+  }
+  EXPECT_THAT(text.Text(),
+              HasSubstr("haven_stale{group=\"web\",role=\"primary\",node=\"host-a\"} 0\n"
+                        "haven_stale{group=\"mail\","));
+  EXPECT_THAT(text.Text(), HasSubstr("haven_sync_pages_left{group=\"mail\""));
 }
 
 TEST(StatusPrometheusTest, AStaleStatusHasNoState) {

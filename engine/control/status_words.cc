@@ -41,6 +41,9 @@ Explanation ExplainPause(PauseReason reason) {
     case PauseReason::kGuestEnded:
       return {"a guest of the group has ended; waiting for the arbiter's word to end protection",
               kCheckArbiter};
+    case PauseReason::kOutputOpening:
+      return {"running alone is granted, and the output can not be opened yet",
+              "look at the error: somebody else changes the guests' network devices"};
     case PauseReason::kCaptureFailed:
       return {
           "the guests' dirty log or state can not be read; waiting for the arbiter's word to go on "

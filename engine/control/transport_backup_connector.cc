@@ -13,14 +13,6 @@
 
 namespace haven {
 
-namespace {
-
-// Messages taken in one Next() without one that the caller wants to see; a peer that sends more of
-// the others in a row does not keep to the protocol.
-constexpr int kMaxMessagesPerCall = 64;
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<TransportBackupConnector>> TransportBackupConnector::Create(
     Transport& transport, DialOptions options, HeartbeatPump& pump) {
   if (options.hello.slot_bytes == 0 || options.staging_bytes < options.hello.slot_bytes) {

@@ -36,6 +36,8 @@ class TransportBackupConnector final : public BackupConnector {
  public:
   // A channel that does not take a message within this time counts as lost.
   static constexpr absl::Duration kSendTimeout = absl::Milliseconds(2);
+  // Messages without use to the caller that one Next() takes; a channel with more counts as lost.
+  static constexpr int kMaxMessagesPerCall = 64;
 
   // All that is passed in outlives the object. InvalidArgument: options do not fit together;
   // ResourceExhausted: no thread or descriptor.

@@ -353,6 +353,18 @@ TEST_F(OpeningLinkTest, GarbageEndsTheChannel) {
   EXPECT_THAT(std::string(Expect<ChannelLost>().cause.message()), HasSubstr("garbage"));
 }
 
+TEST_F(OpeningLinkTest, AFloodOfUselessMessagesEndsTheChannel) {
+  // Nothing was asked for. All of them fit into the channel before one is read.
+  const Refuse useless = {RefuseCode::kNotReady, ""};
+  constexpr int kMost = TransportBackupConnector::kMaxMessagesPerCall;
+  for (int i = 0; i < kMost; ++i) Say(*channel_, useless);
+  EXPECT_FALSE(connector_->Next().has_value());
+  EXPECT_TRUE(connector_->has_channel()) << "as many as are borne";
+  for (int i = 0; i <= kMost; ++i) Say(*channel_, useless);
+  EXPECT_THAT(std::string(Expect<ChannelLost>().cause.message()), HasSubstr("floods"));
+  EXPECT_TRUE(IsClosed(*channel_));
+}
+
 TEST_F(OpeningLinkTest, AFullChannelCountsAsLost) {
   const Drop drop = {kSession, DropReason::kInternal, std::string(1000, 'x')};
   const int64_t start_ns = SystemClock::Get().NowNs();

@@ -16,12 +16,6 @@
 
 namespace haven {
 
-namespace {
-
-constexpr int kMaxMessagesPerCall = 64;
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<TransportPrimaryConnector>> TransportPrimaryConnector::Create(
     Transport& transport, PrimaryConnectorOptions options, SessionTerms terms,
     std::shared_ptr<BackupMemory> memory, std::unique_ptr<ControlChannel> channel,

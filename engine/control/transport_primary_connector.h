@@ -44,13 +44,15 @@ struct PrimaryConnectorOptions {
 //
 // On a transport whose links can not prove by their end alone that nothing lands any more, Revoke()
 // needs a link: so when the links are closed the lane of the heartbeats is kept, unused, until the
-// next offer.
+// next link stands. From the first link on there is one at every moment.
 class TransportPrimaryConnector final : public PrimaryConnector {
  public:
   // A channel that does not take a message within this time counts as lost.
   static constexpr absl::Duration kSendTimeout = absl::Milliseconds(2);
   // Connections that have said Hello and wait for an answer.
   static constexpr size_t kMaxCandidates = 2;
+  // Messages without use to the caller that one Next() takes; a channel with more counts as lost.
+  static constexpr int kMaxMessagesPerCall = 64;
 
   // `channel` is the one on which the first Hello came and on which memory->endpoint was made; that
   // Hello is answered by Accept() like all others, without a HelloArrived. `transport`, `door` and
@@ -147,7 +149,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
 
   std::unique_ptr<Link> data_;
   std::unique_ptr<Link> beats_;
-  std::vector<std::unique_ptr<Link>> kept_;  // For Revoke(), see above.
+  std::unique_ptr<Link> kept_;  // For Revoke(), see above.
   std::deque<PrimaryEvent> events_;
 
   // Last, so that it ends first.

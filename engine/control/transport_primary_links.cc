@@ -133,7 +133,6 @@ void TransportPrimaryConnector::TakeAsked(std::unique_ptr<ControlChannel> channe
 
 void TransportPrimaryConnector::OfferLink(LinkOffer offer) {
   CloseLinks();
-  kept_.clear();
   opening_link_ = offer.link;
   if (asked_.number != offer.link) {
     return FailLink(absl::FailedPreconditionError("nobody has asked for this link"));
@@ -171,12 +170,13 @@ void TransportPrimaryConnector::TakeLanes(uint64_t attempt, Lanes lanes) {
   const bool whole = lanes.links.size() == kLinkLanes;
   if (attempt != attempt_ || !whole) {
     // The primary may have connected: what could prove its end is kept.
-    if (!lanes.links.empty()) kept_.push_back(std::move(lanes.links.back()));
+    if (!lanes.links.empty()) kept_ = std::move(lanes.links.back());
     if (attempt == attempt_) FailLink(lanes.status);
     return;
   }
   lanes_left_over_ = false;
   opening_link_ = kNoLink;
+  kept_.reset();
   data_ = std::move(lanes.links[0]);
   beats_ = std::move(lanes.links[1]);
   events_.push_back(LinkMade{.number = asked_.number,
@@ -188,8 +188,7 @@ void TransportPrimaryConnector::TakeLanes(uint64_t attempt, Lanes lanes) {
 void TransportPrimaryConnector::CloseLinks() {
   Supersede();
   pump_.ClearLane();
-  if (beats_ != nullptr) kept_.push_back(std::move(beats_));
-  beats_.reset();
+  if (beats_ != nullptr) kept_ = std::move(beats_);
   data_.reset();
   std::erase_if(events_, [](const PrimaryEvent& event) {
     return std::holds_alternative<LinkMade>(event) || std::holds_alternative<LinkUnmade>(event);
@@ -205,7 +204,7 @@ absl::Status TransportPrimaryConnector::Revoke() {
   absl::Status status;
   if (data_ != nullptr) status.Update(data_->Revoke());
   if (beats_ != nullptr) status.Update(beats_->Revoke());
-  for (const std::unique_ptr<Link>& link : kept_) status.Update(link->Revoke());
+  if (kept_ != nullptr) status.Update(kept_->Revoke());
   return status;
 }
 

@@ -67,6 +67,7 @@ enum class PauseReason : uint8_t {
   kHandover,        // Handing over.
   kOutputRebuild,   // The output buffer failed; the stopped state is being committed.
   kGuestEnded,      // A guest of the group is gone; waiting for the register.
+  kOutputOpening,   // Solo is granted, and the output can not be opened yet.
   kCaptureFailed,   // The dirty log or the state can not be read; waiting for solo.
 };
 
@@ -261,6 +262,8 @@ class Primary {
   bool sync_capturing_ = false;
   bool sync_done_ = false;
   uint32_t sync_rounds_ = 0;
+  uint64_t sync_round_ = 0;  // Pages that were dirty at the start of the round,
+  uint64_t sync_left_ = 0;   // and how many of them are not sent yet.
 
   // Guests.
   std::vector<bool> stopped_;   // Suspended since the last request.

@@ -132,6 +132,7 @@ void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
     actions_.Report(cause);
     sync_done_ = false;
     sync_rounds_ = 0;
+    sync_left_ = 0;
     if (++failed_captures_ < kCaptureTries) return RequestOpen();
     failed_captures_ = 0;
     AbandonSession(cause, now_ns);
@@ -299,10 +300,14 @@ void Primary::OnSyncCaptured(const CaptureReport& report, int64_t now_ns) {
     sync_at_ns_ = now_ns + config_.interval_ns;
     return;
   }
-  if (report.pending_pages == 0) {
+  // A round is whole when as much was sent as was dirty at its start, whatever the guest has
+  // dirtied meanwhile: so the copying ends, also if the guest is faster.
+  if (sync_left_ == 0) sync_round_ = sync_left_ = report.pages + report.pending_pages;
+  sync_left_ -= std::min(sync_left_, report.pages);
+  if (sync_left_ == 0) {
     ++sync_rounds_;
     sync_done_ =
-        report.pages <= config_.sync_threshold_pages || sync_rounds_ >= config_.sync_rounds_max;
+        sync_round_ <= config_.sync_threshold_pages || sync_rounds_ >= config_.sync_rounds_max;
   }
   if (report.pages == 0) return SyncRound(now_ns);
   StartFlight(EpochKind::kSync, now_ns);

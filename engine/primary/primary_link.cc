@@ -41,6 +41,7 @@ void Primary::OnSession(SessionId session, bool ok, bool base_accepted, int64_t 
   }
   sync_done_ = false;
   sync_rounds_ = 0;
+  sync_left_ = 0;
   link_state_ = LinkState::kDown;
   SetRole(Role::kSyncing, base_accepted ? "copying what has changed" : "copying the whole guest");
   TryLink(now_ns);

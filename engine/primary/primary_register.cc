@@ -165,6 +165,7 @@ void Primary::OnOutput(OutputOp op, const absl::Status& status, int64_t now_ns) 
       if (!opening_) return;
       if (!status.ok()) {
         reopen_at_ns_ = now_ns + config_.link_retry_ns;
+        if (phase_ == Phase::kStopped) Pause(PauseReason::kOutputOpening, now_ns);
         return;
       }
       opening_ = false;

@@ -24,8 +24,13 @@ constexpr int64_t kKillTimeoutNs = 10 * kNsPerSecond;
 
 absl::StatusOr<std::shared_ptr<SyntheticConnection>> SyntheticConnection::Attach(
     const std::string& runtime_dir, const std::string& name, absl::Duration timeout) {
-  HAVEN_ASSIGN_OR_RETURN(UniqueFd socket, ConnectToGuest(runtime_dir, name));
-  GuestChannel channel(name, std::move(socket));
+  absl::StatusOr<UniqueFd> socket = ConnectToGuest(runtime_dir, name);
+  if (absl::IsUnavailable(socket.status())) {
+    RemoveDeadGuestFiles(runtime_dir, name);
+    return absl::NotFoundError(std::string(socket.status().message()));
+  }
+  HAVEN_RETURN_IF_ERROR(socket.status());
+  GuestChannel channel(name, *std::move(socket));
   GuestMessage message;
   message.op = GuestOp::kAttach;
   std::vector<UniqueFd> fds;

@@ -31,9 +31,10 @@ namespace haven {
 // memory() may be read from any.
 class SyntheticConnection {
  public:
-  // Attaches to the guest of that name. NotFound, Unavailable, ResourceExhausted as of
-  // ConnectToGuest; FailedPrecondition: another process is attached (named in the message), or it
-  // is a copy that waits; DeadlineExceeded: it does not answer.
+  // Attaches to the guest of that name. NotFound: there is none, or its process is dead, and what
+  // it left is removed; ResourceExhausted as of ConnectToGuest; FailedPrecondition: another process
+  // is attached (named in the message), or it is a copy that waits; DeadlineExceeded: it does not
+  // answer; Unavailable: it ended while it was asked, and is NotFound from then on.
   static absl::StatusOr<std::shared_ptr<SyntheticConnection>> Attach(
       const std::string& runtime_dir, const std::string& name,
       absl::Duration timeout = GuestChannel::kTimeout);

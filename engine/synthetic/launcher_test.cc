@@ -111,6 +111,19 @@ TEST_F(LauncherTest, TheNameOfADeadGuestIsFree) {
   Stop("synthetic");
 }
 
+TEST_F(LauncherTest, ADeadGuestIsFoundToBeGoneByWhoeverAttaches) {
+  const absl::StatusOr<pid_t> guest = Start("synthetic:mem=1M");
+  ASSERT_TRUE(guest.ok());
+  ASSERT_EQ(kill(*guest, SIGKILL), 0);
+  EXPECT_TRUE(NoProcessLeft());
+  const absl::Status dead = SyntheticConnection::Attach(dir_, "synthetic").status();
+  EXPECT_EQ(dead.code(), absl::StatusCode::kNotFound) << "for good: not worth another attempt";
+  EXPECT_THAT(std::string(dead.message()), HasSubstr("its process is dead"));
+  EXPECT_NE(access(PathOf("synthetic-synthetic.sock").c_str(), F_OK), 0);
+  EXPECT_EQ(SyntheticConnection::Attach(dir_, "synthetic").status().code(),
+            absl::StatusCode::kNotFound);
+}
+
 TEST_F(LauncherTest, WhatTheGuestCanNotDoIsReportedByTheStart) {
   EXPECT_EQ(Start("synthetic:mem=1M,log=/no/such/directory/log").status().code(),
             absl::StatusCode::kNotFound);

@@ -13,12 +13,12 @@ void SimChecks::OnFirstCopy(CopyId copy, uint32_t guests) {
   running_ = copy;
 }
 
-void SimChecks::OnCapture(const SimState& state, uint32_t memory_hash) {
+void SimChecks::OnCapture(const SimState& state, uint64_t memory_hash) {
   captures_[{state.copy, state.guest, state.step}].insert(memory_hash);
 }
 
 void SimChecks::OnRun(CopyId copy, const std::vector<SimState>& states,
-                      const std::vector<uint32_t>& memory_hashes,
+                      const std::vector<uint64_t>& memory_hashes,
                       const std::optional<Register>& truth, const std::string& owner) {
   ++promotions_;
   if (!truth.has_value() || truth->owner != owner || !truth->running) {
@@ -26,6 +26,10 @@ void SimChecks::OnRun(CopyId copy, const std::vector<SimState>& states,
                                 truth.has_value() ? FormatRegister(*truth) : "absent"));
   }
   const CopyId parent = states.front().copy;
+  if (parent != running_) {
+    return Violate(absl::StrCat("I4: copy ", copy, " goes on from copy ", parent, ", but copy ",
+                                running_, " was the last one to run"));
+  }
   for (size_t guest = 0; guest < states.size(); ++guest) {
     const SimState& state = states[guest];
     if (state.copy != parent || state.capture != states.front().capture) {
@@ -85,11 +89,20 @@ void SimChecks::OnDeposedDestroyed(const std::optional<Register>& truth, const s
                        truth.has_value() ? FormatRegister(*truth) : "absent"));
 }
 
+void SimChecks::OnProtectionEnded(const std::optional<Register>& truth, const std::string& owner) {
+  if (truth.has_value() && truth->owner == owner && truth->mode == RegisterMode::kNone) return;
+  Violate(absl::StrCat("I2: the protection of ", owner, " has ended, the register says ",
+                       truth.has_value() ? FormatRegister(*truth) : "absent"));
+}
+
+// Numbers grow, so none comes again, on the same link or on another one.
 void SimChecks::OnEpoch(uint64_t session, uint32_t link, uint64_t epoch) {
-  const auto [seen, is_new] = epochs_.try_emplace({session, epoch}, link);
-  if (is_new || seen->second == link) return;
-  Violate(absl::StrCat("I1: epoch ", epoch, " was used on link ", seen->second,
-                       " and again on link ", link));
+  LastEpoch& last = epochs_[session];
+  if (epoch <= last.epoch) {
+    return Violate(absl::StrCat("I1: epoch ", epoch, " is used on link ", link, " after epoch ",
+                                last.epoch, " on link ", last.link));
+  }
+  last = LastEpoch{epoch, link};
 }
 
 void SimChecks::OnBarrier(bool all_stopped) {

@@ -43,27 +43,29 @@ class SimChecks {
     if (violation_.empty()) violation_ = what;
   }
 
-  // A copy starts its life: the first of the group, or a promoted one that goes on from `from`.
+  // A copy that has no predecessor starts its life: the operator has booted its guests.
   void OnFirstCopy(CopyId copy, uint32_t guests);
   // A guest's memory at a checkpoint, seen while it stands still.
-  void OnCapture(const SimState& state, uint32_t memory_hash);
+  void OnCapture(const SimState& state, uint64_t memory_hash);
   // A promoted copy is let run with these states and memories.
   void OnRun(CopyId copy, const std::vector<SimState>& states,
-             const std::vector<uint32_t>& memory_hashes, const std::optional<Register>& truth,
+             const std::vector<uint64_t>& memory_hashes, const std::optional<Register>& truth,
              const std::string& owner);
-  // A packet leaves. `committed`: the step that the promotable session's replica has committed for
-  // this guest, if there is such a session.
+  // A packet leaves. `owner`: the name under which its copy owns, or once owned, the group.
+  // `committed`: the step that the promotable session's replica has committed for this guest, if
+  // there is such a session.
   void OnReleased(const SimPacket& packet, const std::optional<Register>& truth,
                   const std::string& owner, std::optional<uint64_t> committed);
   // A copy is destroyed because another one owns the group.
   void OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner);
+  // An engine says that its group is not protected any more.
+  void OnProtectionEnded(const std::optional<Register>& truth, const std::string& owner);
   void OnBarrier(bool all_stopped);
-  // An epoch is on the wire.
+  // An epoch is put on the wire.
   void OnEpoch(uint64_t session, uint32_t link, uint64_t epoch);
 
   uint64_t released() const { return released_; }
   uint64_t promotions() const { return promotions_; }
-  CopyId running_copy() const { return running_; }
 
  private:
   struct Copy {
@@ -71,11 +73,15 @@ class SimChecks {
     std::vector<uint64_t> cut;       // Largest step that its successor has; no limit before.
     std::optional<CopyId> parent;
   };
+  struct LastEpoch {
+    uint64_t epoch = 0;
+    uint32_t link = 0;
+  };
 
   std::map<CopyId, Copy> copies_;
-  std::map<std::tuple<CopyId, uint32_t, uint64_t>, std::set<uint32_t>> captures_;
-  std::map<std::pair<uint64_t, uint64_t>, uint32_t> epochs_;  // Link by session and epoch.
-  CopyId running_ = 0;
+  std::map<std::tuple<CopyId, uint32_t, uint64_t>, std::set<uint64_t>> captures_;
+  std::map<uint64_t, LastEpoch> epochs_;  // By session.
+  CopyId running_ = 0;                    // The newest that was let run.
   uint64_t released_ = 0;
   uint64_t promotions_ = 0;
   std::string violation_;

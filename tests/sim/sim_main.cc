@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs the simulation over a range of seeds.
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <map>
 #include <set>
 #include <string>
-#include <thread>
-#include <vector>
+#include <utility>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -30,6 +28,14 @@ ABSL_FLAG(uint64_t, failures_max, 5, "stop after so many failing seeds");
 namespace haven {
 namespace {
 
+struct SimTotal {
+  uint64_t released = 0;
+  uint64_t promotions = 0;
+  uint64_t epochs = 0;
+  uint64_t lost = 0;
+  std::map<std::pair<SimFault, std::string>, uint64_t> coverage;
+};
+
 void PrintCoverage(const std::map<std::pair<SimFault, std::string>, uint64_t>& coverage) {
   std::set<std::string> states;
   for (const auto& [key, count] : coverage) states.insert(key.second);
@@ -43,6 +49,26 @@ void PrintCoverage(const std::map<std::pair<SimFault, std::string>, uint64_t>& c
     }
     std::printf("\n");
   }
+}
+
+// What a run of so many seeds does at the very least: fewer, and the checks have had nothing to
+// look at. Empty: all is well.
+std::string Implausible(const SimTotal& total, uint64_t seeds) {
+  // A few seeds may all be poor.
+  constexpr uint64_t kSeedsMin = 500;
+  if (seeds < kSeedsMin) return "";
+  if (total.epochs < seeds * 30) return "too few epochs";
+  if (total.released < seeds * 300) return "too few packets";
+  if (total.promotions < seeds / 3) return "too few promotions";
+  if (total.lost > seeds / 4) return "too many groups lost";
+  for (uint8_t i = 0; i < static_cast<uint8_t>(SimFault::kCount); ++i) {
+    const SimFault fault = static_cast<SimFault>(i);
+    const auto met = total.coverage.find({fault, "protected"});
+    if (met == total.coverage.end() || met->second < seeds / 100) {
+      return std::string("too few protected groups met ") + SimFaultName(fault);
+    }
+  }
+  return "";
 }
 
 #ifdef HAVEN_MUTANTS
@@ -66,6 +92,9 @@ constexpr NamedMutant kMutants[] = {
     {"unknown-is-denied", Mutant::kUnknownIsDenied},
     {"guard-opens-without-grant", Mutant::kGuardOpensWithoutGrant},
     {"destroy-before-running", Mutant::kDestroyBeforeRunning},
+    {"end-before-none", Mutant::kEndBeforeNone},
+    {"forget-resume", Mutant::kForgetResume},
+    {"rebuild-before-commit", Mutant::kRebuildBeforeCommit},
 };
 
 // False: nothing is left to run.
@@ -90,9 +119,8 @@ int Run() {
   const uint64_t first = absl::GetFlag(FLAGS_seed);
   const uint64_t count = absl::GetFlag(FLAGS_seeds);
   const std::string expect = absl::GetFlag(FLAGS_expect);
-  SimResult total;
+  SimTotal total;
   uint64_t failures = 0;
-  uint64_t lost = 0;
   uint64_t done = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     SimWorld world(seed, absl::GetFlag(FLAGS_trace));
@@ -101,7 +129,7 @@ int Run() {
     total.released += result.released;
     total.promotions += result.promotions;
     total.epochs += result.epochs;
-    lost += result.group_lost ? 1 : 0;
+    total.lost += result.group_lost ? 1 : 0;
     for (const auto& [key, hits] : result.coverage) total.coverage[key] += hits;
     if (result.violation.compare(0, expect.size(), expect) != 0) continue;
     if (result.violation.empty()) continue;
@@ -114,13 +142,16 @@ int Run() {
   if (absl::GetFlag(FLAGS_coverage)) PrintCoverage(total.coverage);
   std::printf(
       "%llu seeds, %llu failed: %llu epochs, %llu packets released, %llu promotions, %llu groups "
-      "lost "
-      "with both hosts\n",
+      "lost with both hosts\n",
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(failures),
       static_cast<unsigned long long>(total.epochs),
       static_cast<unsigned long long>(total.released),
-      static_cast<unsigned long long>(total.promotions), static_cast<unsigned long long>(lost));
-  return (failures > 0) == !expect.empty() ? 0 : 1;
+      static_cast<unsigned long long>(total.promotions),
+      static_cast<unsigned long long>(total.lost));
+  if (!expect.empty()) return failures > 0 ? 0 : 1;
+  const std::string implausible = Implausible(total, done);
+  if (!implausible.empty()) std::printf("the run shows nothing: %s\n", implausible.c_str());
+  return failures == 0 && implausible.empty() ? 0 : 1;
 }
 
 }  // namespace
@@ -129,8 +160,7 @@ int Run() {
 int main(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Simulates primary, backup, arbiter, guests and network from seeds, with faults, and checks "
-      "the "
-      "invariants.");
+      "the invariants.");
   absl::ParseCommandLine(argc, argv);
   return haven::Run();
 }

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The simulated processes: an engine on the primary, a session on the backup. They run the
-// production drivers; what is simulated is how they are woken, connected and killed.
+// What the simulated processes have in common: how they are woken, hang, talk and beat.
 #ifndef HAVEN_TESTS_SIM_SIM_PROCESS_H_
 #define HAVEN_TESTS_SIM_SIM_PROCESS_H_
 
-#include <deque>
+#include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "engine/control/backup_driver.h"
+#include "engine/control/beat_lane.h"
 #include "engine/control/primary_driver.h"
 #include "tests/sim/sim_arbiter.h"
 #include "tests/sim/sim_guest.h"
@@ -28,6 +26,9 @@ struct SimConfig {
   PrimaryConfig primary;
   BackupConfig backup;
   int64_t apply_delay_ns = 0;
+  int64_t stuck_ns = 0;       // How long a process vouches for itself.
+  int64_t hang_ns = 0;        // After which a guard kills its engine.
+  bool revoke_kills = false;  // As over shared memory: cutting a writer off is killing it.
 };
 
 // What all processes of one world share.
@@ -53,7 +54,12 @@ class SimLoop {
 
   void Wake();
 
+  // Nothing is polled until then, in simulated time.
+  void HangUntil(int64_t until_ns);
+  bool hung() const { return scheduler_.now_ns() < hung_until_ns_; }
+
  private:
+  void RunAt(int64_t when_ns);
   void Run();
 
   Scheduler& scheduler_;
@@ -61,124 +67,62 @@ class SimLoop {
   std::function<void()> poll_;
   std::function<int64_t()> next_wake_;
   int64_t scheduled_ns_ = kNever;
+  int64_t hung_until_ns_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-class SimSession;
-
-// Finds the process that would answer a Hello on the other host: the session there is, or a new one
-// made by the listener. Null: refused or nobody there.
-using SimDial = std::function<std::shared_ptr<SimSession>()>;
-
-class SimEngine final : public BackupConnector,
-                        public PrimaryObserver,
-                        public std::enable_shared_from_this<SimEngine> {
+// The control channel between two processes: messages stay in order, a lost channel stays lost.
+class SimChannel {
  public:
-  SimEngine(const SimShared& shared, int host, SimGroup& group, const SimClock& clock, SimDial dial,
-            std::function<void()> ended);
-  ~SimEngine() override;
+  explicit SimChannel(SimNetwork& network) : network_(network) {}
 
-  void Start(const Register* current);
-  PrimaryDriver& driver() { return *driver_; }
-  void Wake() { loop_.Wake(); }
+  bool up() const { return up_ && !closed_; }
+  // Whatever is under way is lost.
+  void Lose() { up_ = false; }
+  // One end has closed it: what was sent before still arrives.
+  void Close() { closed_ = true; }
 
-  void OpenSession(SessionId session, const ReplicaBase& base) override;
-  void OpenLink(LinkNumber number) override;
-  void CloseLink() override;
-  void DropSession() override;
-  void Send(const ControlMessage& message) override;
-  std::optional<ConnectorEvent> Next() override;
-  void OnReport(const char* cause) override;
-
-  // The peer's answers, after the network's delay.
-  void TakeWelcome(uint64_t attempt, const Welcome& welcome);
-  void TakeRefusal(uint64_t attempt, const absl::Status& cause);
-  void TakeOffer(uint64_t attempt, const LinkOffer& offer, std::shared_ptr<SimLink> remote_data);
-  void TakeMessage(const ControlMessage& message);
-
-  const SimShared& shared() const { return shared_; }
-  int host() const { return host_; }
-  SimFabric& fabric() { return fabric_; }
-  const LocalRegion& peer_block() const { return memory_.peer_block; }
+  // Runs `arrive` at the other end after the network's delay, unless the network or the channel
+  // fails before.
+  static void Send(const std::shared_ptr<SimChannel>& channel, int from,
+                   std::function<void()> arrive);
 
  private:
-  void Push(ConnectorEvent event);
-
-  const SimShared shared_;
-  const int host_;
-  SimDial dial_;
-  std::function<void()> ended_;
-  SimFabric fabric_;
-  CopyPool pool_{0};
-  SimArbiterPort arbiter_;
-  SimLoop loop_;
-  std::unique_ptr<PrimaryDriver> driver_;
-
-  uint64_t attempt_ = 0;
-  SessionId session_ = kNoSession;
-  SessionMemory memory_;
-  std::weak_ptr<SimSession> peer_;
-  std::shared_ptr<SimLink> link_;
-  std::deque<ConnectorEvent> events_;
-  int64_t last_send_ns_ = 0;
-  bool reported_end_ = false;
+  SimNetwork& network_;
+  int64_t last_ns_[2] = {0, 0};
+  bool up_ = true;
+  bool closed_ = false;
 };
 
-class SimSession final : public PrimaryConnector,
-                         public BackupObserver,
-                         public std::enable_shared_from_this<SimSession> {
+// HeartbeatPump in simulated time: beats through the lane as long as its owner has vouched for
+// itself, whatever the owner's loop does.
+class SimPump {
  public:
-  SimSession(const SimShared& shared, int host, std::string owner, const SimClock& clock,
-             std::function<void()> ended);
-  ~SimSession() override;
+  SimPump(Scheduler& scheduler, const SimClock& clock, int64_t interval_ns)
+      : scheduler_(scheduler), clock_(clock), interval_ns_(interval_ns) {}
 
-  BackupDriver& driver() { return *driver_; }
-  std::vector<std::unique_ptr<SimReplica>>& replicas() { return replicas_; }
-  const std::string& owner() const { return owner_; }
-  void Wake() { loop_.Wake(); }
-
-  // What the engine sends, after the network's delay.
-  void TakeHello(const Hello& hello, std::weak_ptr<SimEngine> engine, uint64_t attempt);
-  void TakeLinkRequest(SessionId session, LinkNumber link, std::weak_ptr<SimEngine> engine,
-                       uint64_t attempt, std::shared_ptr<SimLink> remote);
-  void TakeMessage(const ControlMessage& message);
-
-  // Newest committed step of a guest in this session, as its state says.
-  std::optional<uint64_t> CommittedStep(SessionId session, uint32_t guest) const;
-
-  void Accept(const Welcome& welcome) override;
-  void Refuse(const ::haven::Refuse& refuse) override;
-  void OfferLink(LinkOffer offer) override;
-  void CloseLinks() override;
-  absl::Status Revoke() override;
-  void Send(const ControlMessage& message) override;
-  std::optional<PrimaryEvent> Next() override;
-  void OnReport(const char* cause) override;
+  void Vouch(int64_t until_ns, uint32_t state) {
+    alive_until_ns_ = until_ns;
+    state_ = state;
+  }
+  void SetLane(std::unique_ptr<BeatLane> lane);
+  void ClearLane();
+  uint64_t last_counter(SessionId session) const;
 
  private:
-  void Push(PrimaryEvent event);
-  void ToEngine(std::function<void(SimEngine&)> run);
+  void Keep();
+  void Beat(uint64_t lane);
 
-  const SimShared shared_;
-  const int host_;
-  const std::string owner_;
-  std::function<void()> ended_;
-  SimFabric fabric_;
-  std::vector<std::unique_ptr<SimReplica>> replicas_;
-  SimArbiterPort arbiter_;
-  SimLoop loop_;
-  std::unique_ptr<BackupDriver> driver_;
-
-  bool started_ = false;
-  std::weak_ptr<SimEngine> engine_;
-  uint64_t hello_attempt_ = 0;
-  uint64_t link_attempt_ = 0;
-  std::shared_ptr<SimLink> remote_link_;  // The engine's end, until it is joined.
-  std::shared_ptr<SimLink> link_;
-  RemoteRegion peer_block_;
-  std::deque<PrimaryEvent> events_;
-  int64_t last_send_ns_ = 0;
-  bool reported_end_ = false;
+  Scheduler& scheduler_;
+  const SimClock& clock_;
+  const int64_t interval_ns_;
+  int64_t alive_until_ns_ = 0;
+  uint32_t state_ = 0;
+  std::unique_ptr<BeatLane> lane_;
+  uint64_t lanes_ = 0;
+  SessionId last_session_ = kNoSession;
+  uint64_t last_counter_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace haven

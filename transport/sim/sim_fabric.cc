@@ -55,7 +55,14 @@ void SimLink::Destroy() {
   queue_.clear();
 }
 
+void SimLink::Break() {
+  if (!failed_) Fail(CompletionResult::kOther);
+}
+
 absl::Status SimLink::Revoke() {
+  if (!destroyed_ && network_.Happens(network_.faults().revoke_fails)) {
+    return absl::InternalError("simulated: the queue pair can not be destroyed");
+  }
   Destroy();
   return absl::OkStatus();
 }
@@ -95,12 +102,13 @@ void SimLink::DeliverNext() {
   if (failed_ || queue_.empty()) return;
   const std::shared_ptr<SimLink> peer = peer_.lock();
   const int64_t now_ns = network_.scheduler().now_ns();
-  const bool reachable = peer != nullptr && !peer->failed_ && network_.Up(host_, peer->host_) &&
-                         network_.Up(peer->host_, host_);
+  const bool reachable = peer != nullptr && !peer->failed_ &&
+                         network_.Up(host_, peer->host_, path_) &&
+                         network_.Up(peer->host_, host_, path_);
   if (!reachable) {
     // The way out may be open and only the acknowledgement lost: then the data lands all the same.
     if (stalled_since_ns_ < 0) stalled_since_ns_ = now_ns;
-    const bool landed = peer != nullptr && !peer->failed_ && network_.Up(host_, peer->host_);
+    const bool landed = peer != nullptr && !peer->failed_ && network_.Up(host_, peer->host_, path_);
     if (now_ns - stalled_since_ns_ >= kRetryNs) {
       if (landed) Land(queue_.front());
       return Fail(CompletionResult::kRetry);
@@ -153,7 +161,6 @@ void SimLink::Fail(CompletionResult result) {
     first = false;
   }
   queue_.clear();
-  const std::shared_ptr<SimLink> peer = peer_.lock();
   if (wake_) wake_();
 }
 

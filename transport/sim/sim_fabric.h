@@ -60,9 +60,14 @@ class SimFabric final : public Fabric {
 class SimLink final : public Link {
  public:
   // `wake` is called when Poll() has something new. The fabric outlives the link.
-  SimLink(SimNetwork& network, SimMemory& memory, SimFabric& fabric, int host,
+  SimLink(SimNetwork& network, SimMemory& memory, SimFabric& fabric, int host, SimPath path,
           std::function<void()> wake)
-      : network_(network), memory_(memory), fabric_(fabric), host_(host), wake_(std::move(wake)) {}
+      : network_(network),
+        memory_(memory),
+        fabric_(fabric),
+        host_(host),
+        path_(path),
+        wake_(std::move(wake)) {}
   // Destroys this end: nothing that the other end sent lands any more.
   ~SimLink() override;
 
@@ -72,6 +77,9 @@ class SimLink final : public Link {
   // Destroys this end now; posted writes may still be on the wire.
   void Destroy();
 
+  // The queue pair fails by itself, as with a port that goes down: whatever was posted is in doubt.
+  void Break();
+
   absl::Status PostWrites(std::span<const WriteRequest> requests) override;
   absl::Status PostRead(uint64_t id, uint32_t local_region, uint64_t local_offset,
                         RemoteRegion remote, uint64_t remote_offset, uint32_t bytes) override;
@@ -80,8 +88,6 @@ class SimLink final : public Link {
   int event_fd() const override { return -1; }
   absl::Status ArmEvent() override { return absl::OkStatus(); }
   absl::Status Revoke() override;
-
-  bool failed() const { return failed_; }
 
  private:
   static constexpr size_t kQueueDepth = 128;
@@ -98,6 +104,7 @@ class SimLink final : public Link {
   SimMemory& memory_;
   SimFabric& fabric_;
   const int host_;
+  const SimPath path_;
   std::function<void()> wake_;
   std::weak_ptr<SimLink> self_;
   std::weak_ptr<SimLink> peer_;

@@ -6,6 +6,7 @@
 #define HAVEN_TRANSPORT_SIM_SIM_NETWORK_H_
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 #include "engine/base/random.h"
@@ -24,12 +25,19 @@ struct SimFaults {
   uint32_t lost_answer = 0;   // The arbiter's answer is lost.
   uint32_t lost_request = 0;  // The request to the arbiter is lost.
   uint32_t slow_write = 0;    // A write takes up to 30 ms longer.
+  uint32_t revoke_fails = 0;  // A link can not be proved to be cut off.
+  uint32_t denied = 0;        // The arbiter says no although nothing stands against the request.
 };
+
+// The ways between the two engines' hosts, which may fail one by one.
+enum class SimPath : uint8_t { kChannel, kData, kBeats };
+inline constexpr size_t kSimPaths = 3;
 
 class SimNetwork {
  public:
   SimNetwork(Scheduler& scheduler, Random& random) : scheduler_(scheduler), random_(random) {
     for (auto& row : cut_until_ns_) row.fill(0);
+    path_cut_until_ns_.fill(0);
   }
 
   Scheduler& scheduler() { return scheduler_; }
@@ -41,8 +49,19 @@ class SimNetwork {
   void Cut(int from, int to, int64_t until_ns) {
     if (until_ns > cut_until_ns_[from][to]) cut_until_ns_[from][to] = until_ns;
   }
+  // The same between the two engines' hosts, for what goes this way.
+  bool Up(int from, int to, SimPath path) const {
+    return Up(from, to) && scheduler_.now_ns() >= path_cut_until_ns_[static_cast<size_t>(path)];
+  }
+  // Cuts a way in both directions.
+  void CutPath(SimPath path, int64_t until_ns) {
+    int64_t& end_ns = path_cut_until_ns_[static_cast<size_t>(path)];
+    if (until_ns > end_ns) end_ns = until_ns;
+  }
+
   void Heal() {
     for (auto& row : cut_until_ns_) row.fill(0);
+    path_cut_until_ns_.fill(0);
     faults_ = SimFaults{};
   }
 
@@ -54,6 +73,7 @@ class SimNetwork {
   Random& random_;
   SimFaults faults_;
   std::array<std::array<int64_t, kSimHosts>, kSimHosts> cut_until_ns_;
+  std::array<int64_t, kSimPaths> path_cut_until_ns_;
 };
 
 }  // namespace haven

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real haven-engine with input that is wrong: each case has a clear message and a documented
+// exit code within a deadline, and leaves nothing behind.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/fd.h"
+#include "engine/base/file_util.h"
+#include "engine/control/control_testing.h"
+#include "engine/control/group_record.h"
+#include "engine/membership/arbiter_factory.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace haven {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr char kProgram[] = "engine/cli/haven-engine";
+constexpr int kDeadlineMs = 20'000;
+
+using Words = std::vector<std::string>;
+
+// One haven-engine, killed with its object.
+class Program {
+ public:
+  Program(const Words& words, std::string output) : output_(std::move(output)) {
+    std::vector<char*> arguments = {const_cast<char*>(kProgram)};
+    for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+    arguments.push_back(nullptr);
+    const UniqueFd file(open(output_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+    pid_ = fork();
+    HAVEN_CHECK(pid_ >= 0);
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      dup2(file.get(), 1);
+      dup2(file.get(), 2);
+      execv(arguments[0], arguments.data());
+      _exit(127);
+    }
+    pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid_, 0)));
+  }
+  ~Program() {
+    if (pid_ == 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  Program(const Program&) = delete;
+  Program& operator=(const Program&) = delete;
+
+  // The exit code; -1: a signal ended it, or the deadline passed.
+  int Wait() {
+    pollfd one = {pidfd_.get(), POLLIN, 0};
+    if (poll(&one, 1, kDeadlineMs) <= 0) return -1;
+    int status = 0;
+    waitpid(std::exchange(pid_, 0), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  void Terminate() const { kill(pid_, SIGTERM); }
+  std::string Output() const {
+    std::ifstream file(output_);
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+
+ private:
+  const std::string output_;
+  pid_t pid_ = 0;
+  UniqueFd pidfd_;
+};
+
+class BadInputTest : public testing::Test {
+ protected:
+  BadInputTest() {
+    std::filesystem::create_directory(folder_.File("arbiter"));
+    HAVEN_CHECK_OK(WriteFileAtomically(folder_.File("arbiter/haven-arbiter"), ""));
+  }
+  // No process that has to do with this test's folder.
+  ~BadInputTest() override {
+    EXPECT_TRUE(WaitFor([this] { return Processes().empty(); }));
+  }
+
+  std::unique_ptr<Program> Start(const Words& words) {
+    return std::make_unique<Program>(words, folder_.File(absl::StrCat("output", ++programs_)));
+  }
+  void Expect(const Words& words, int code, const std::string& message) {
+    const std::unique_ptr<Program> program = Start(words);
+    EXPECT_EQ(program->Wait(), code) << absl::StrCat(words.empty() ? "" : words[0]);
+    EXPECT_THAT(program->Output(), HasSubstr(message));
+  }
+  int Run(const Words& words) { return Start(words)->Wait(); }
+
+  std::string Arbiter() const { return absl::StrCat("--arbiter=file:", folder_.File("arbiter")); }
+  std::string Directory() const { return absl::StrCat("--directory=", folder_.File("a")); }
+  std::string Address() const { return absl::StrCat("unix:", folder_.File("b.sock")); }
+  Words Protect(const Words& more = {}) const {
+    Words words = {"protect", "synthetic:name=g1,mem=1M", Directory(), "--node=a", Arbiter()};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  std::string Backup() const { return absl::StrCat("--backup=", Address()); }
+  std::vector<pid_t> Processes() const {
+    std::vector<pid_t> found;
+    for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+      pid_t pid = 0;
+      if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
+      std::ifstream file(entry.path() / "cmdline");
+      std::ostringstream text;
+      text << file.rdbuf();
+      if (text.str().find(folder_.path()) != std::string::npos) found.push_back(pid);
+    }
+    return found;
+  }
+  bool GuestIsThere() { return Run({"synthetic", "show", "g1", Directory()}) == 0; }
+  bool IsUnprotected() { return Run({"status", "g1", "--check", Directory()}) == 4; }
+
+  const TestFolder folder_;
+  const GroupDirectory node_{folder_.File("a")};
+  int programs_ = 0;
+};
+
+TEST_F(BadInputTest, WordsThatMakeNoSense) {
+  Expect({}, 2, "usage: haven-engine");
+  Expect({"frobnicate"}, 2, "no command \"frobnicate\"");
+  Expect({"protect"}, 2, "at least one guest");
+  Expect({"protect", "--bogus"}, 2, "no option --bogus");
+  Expect({"protect", "--group=x", "--group=y"}, 2, "--group is given twice");
+  Expect({"protect", "--group"}, 2, "--group needs a value");
+  Expect({"status", "--json=1"}, 2, "--json takes no value");
+  Expect({"interval", "g1"}, 2, "name a group and a time");
+  Expect({"unprotect"}, 2, "name one group");
+  Expect({"status", "../g1", Directory()}, 2, "\"../g1\"");
+  Expect({"backup"}, 2, "--arbiter is needed");
+  Expect({"backup", Arbiter(), Directory(), "--listen=nowhere"}, 2, "'nowhere'");
+  Expect({"arbiter", "list", "file:/x"}, 2, "manual:/DIRECTORY");
+  Expect({"synthetic", "frobnicate", "g1", Directory()}, 2, "say start SPEC");
+}
+
+TEST_F(BadInputTest, AProtectionThatCanNotBeStartsNoGuest) {
+  Expect(Protect(), 2, "--backup is needed");
+  Expect({"protect", "synthetic:name=g1", Directory(), Backup()}, 2, "--arbiter is needed");
+  Expect(Protect({"--backup=tcp:host"}), 2, "--backup \"tcp:host\"");
+  Expect(Protect({"--backup=unix:/\xff"}), 2, "--backup \"unix:/\\xff\"");
+  Expect(Protect({Backup(), "--return-address=here"}), 2, "--return-address \"here\"");
+  Expect(Protect({Backup(), "--interval=25"}), 2, "--interval 25");
+  Expect(Protect({Backup(), "--detect=2h"}), 2, "--detect 2h");
+  Expect(Protect({Backup(), "--epoch-bytes=5"}), 2, "--epoch-bytes 5");
+  Expect(Protect({Backup(), "--copy-threads=65"}), 2, "--copy-threads 65");
+  Expect(Protect({Backup(), "--group=a/b"}), 2, "\"a/b\"");
+  Expect(Protect({Backup(), "kvm:name=g2"}), 2, "kvm:name=g2");
+  Expect(Protect({Backup(), "synthetic:name=g2,mem=banana"}), 2, "mem=banana");
+  EXPECT_TRUE(Processes().empty());
+}
+
+TEST_F(BadInputTest, WhatIsNotHereIsNotFound) {
+  Expect({"status", Directory()}, 3, folder_.File("a"));
+  ASSERT_TRUE(node_.Ensure().ok());
+  Expect({"status", "g1", Directory()}, 3, "group g1");
+  for (const char* command : {"unprotect", "handover", "promote", "retire"}) {
+    Expect({command, "g1", Directory()}, 3, "group g1: no engine or session drives this group");
+  }
+  Expect({"guard", "g1", Directory()}, 3, "g1.group");
+  Expect({"synthetic", "show", "g1", Directory()}, 3, "g1");
+}
+
+TEST_F(BadInputTest, ADirectoryThatCanNotBe) {
+  ASSERT_TRUE(WriteFileAtomically(folder_.File("a"), "").ok());
+  Expect(Protect({Backup()}), 4, "is no directory");
+  Expect({"backup", Arbiter(), Directory(), "--listen", Address()}, 4, "is no directory");
+}
+
+TEST_F(BadInputTest, ADamagedRecordIsNamedAndKept) {
+  ASSERT_TRUE(node_.Ensure().ok());
+  ASSERT_TRUE(WriteFileAtomically(node_.RecordPath("g1"), "{").ok());
+  Expect({"guard", "g1", Directory()}, 1, node_.RecordPath("g1"));
+  Expect(Protect({Backup()}), 1, node_.RecordPath("g1"));
+  EXPECT_TRUE(node_.Exists("g1"));
+}
+
+TEST_F(BadInputTest, ASecondProtectOfTheSameGroupIsRefused) {
+  ASSERT_TRUE(node_.Ensure().ok());
+  const absl::StatusOr<UniqueFd> lock = node_.Lock("g1");
+  ASSERT_TRUE(lock.ok()) << lock.status();
+  Expect(Protect({Backup()}), 4, absl::StrCat("driven by the process with pid ", getpid()));
+  EXPECT_TRUE(Processes().empty());
+}
+
+TEST_F(BadInputTest, NoBlankGuestTakesThePlaceOfAProtectedOne) {
+  ASSERT_TRUE(node_.Ensure().ok());
+  GroupRecord record;
+  record.group = "g1";
+  record.owner = "a.0000000000000001";
+  record.phase = GroupPhase::kProtecting;
+  record.guests = {"synthetic:g1"};
+  record.interval_us = record.detect_us = record.rearm_us = 1000;
+  record.pause_budget_us = record.arbiter_timeout_us = 1000;
+  record.journal_bytes = 1 << 20;
+  ASSERT_TRUE(node_.Save(record).ok());
+  Expect(Protect({Backup()}), 4, "no blank guest is started instead");
+  EXPECT_FALSE(GuestIsThere());
+  EXPECT_EQ(*node_.Load("g1"), record);
+}
+
+TEST_F(BadInputTest, NoGuestIsStartedForAGroupThatMayRunElsewhere) {
+  const absl::StatusOr<std::unique_ptr<haven::Arbiter>> arbiter =
+      MakeArbiter(absl::StrCat("file:", folder_.File("arbiter")));
+  ASSERT_TRUE(arbiter.ok()) << arbiter.status();
+  RegisterRequest request;
+  request.desired.term = 1;
+  request.desired.owner = "b.0000000000000002";
+  request.desired.mode = RegisterMode::kSolo;
+  request.desired.stamp = 5;
+  ASSERT_EQ((*arbiter)->CompareAndSet("g1", request, kTestPatience).verdict, Verdict::kGranted);
+  Expect(Protect({Backup()}), 4, "owner=b.0000000000000002");
+  EXPECT_FALSE(GuestIsThere());
+  EXPECT_FALSE(node_.Exists("g1"));
+}
+
+TEST_F(BadInputTest, ANodeWithoutGroupsIsNoProtectedNode) {
+  ASSERT_TRUE(node_.Ensure().ok());
+  Expect({"status", Directory()}, 0, "nothing is protected here");
+  Expect({"status", "--check", Directory()}, 4, "nothing is protected here");
+}
+
+TEST_F(BadInputTest, ABackupThatNobodyReachesLeavesTheGuestUnprotected) {
+  const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
+  EXPECT_TRUE(WaitFor([this] { return IsUnprotected(); }));
+  EXPECT_EQ(Run({"unprotect", "g1", Directory()}), 0);
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+  EXPECT_TRUE(GuestIsThere()) << "it runs on";
+  EXPECT_EQ(Run({"synthetic", "shutdown", "g1", Directory()}), 0);
+}
+
+TEST_F(BadInputTest, AGuestThatVanishesEndsItsProtection) {
+  const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
+  EXPECT_TRUE(WaitFor([this] { return IsUnprotected(); }));
+  const std::unique_ptr<Program> show = Start({"synthetic", "show", "g1", Directory()});
+  ASSERT_EQ(show->Wait(), 0);
+  const std::string text = show->Output();
+  pid_t guest = 0;
+  ASSERT_TRUE(absl::SimpleAtoi(text.substr(4, text.find(' ') - 4), &guest)) << text;
+  ASSERT_EQ(kill(guest, SIGKILL), 0);
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+  EXPECT_THAT(guard->Output(), HasSubstr("group=g1"));
+  EXPECT_FALSE(node_.Exists("g1"));
+}
+
+TEST_F(BadInputTest, AStrangersGarbageCostsItsConnectionOnly) {
+  const Words words = {"backup", Arbiter(), Directory(), "--node=b", "--listen", Address()};
+  const std::unique_ptr<Program> backup = Start(words);
+  const std::string path = folder_.File("b.sock");
+  ASSERT_TRUE(WaitFor([&] { return access(path.c_str(), F_OK) == 0; }));
+  Expect(words, 4, "another process listens");
+  const UniqueFd stranger(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  ASSERT_TRUE(WaitFor([&] {
+    return connect(stranger.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) ==
+           0;
+  }));
+  const std::string garbage(4096, '\xa5');
+  EXPECT_EQ(send(stranger.get(), garbage.data(), garbage.size(), MSG_NOSIGNAL), 4096);
+  // The session ends; whatever it says first does not matter.
+  char byte = 0;
+  while (recv(stranger.get(), &byte, 1, 0) > 0) continue;
+  EXPECT_TRUE(WaitFor([&] { return Processes().size() == 1; })) << "the listener alone";
+  backup->Terminate();
+  EXPECT_EQ(backup->Wait(), 0) << backup->Output();
+  EXPECT_THAT(backup->Output(), HasSubstr("ended, status"));
+}
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/cli/progress.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
+#include "engine/control/status_file.h"
+#include "engine/control/status_text.h"
+
+namespace haven {
+
+std::string SyncLine(const StatusSnapshot& snapshot) {
+  const SyncStatus& sync = snapshot.sync;
+  if (snapshot.role != "primary" || !sync.active) return "";
+  const uint64_t total = sync.pages_done + sync.pages_left;
+  if (total == 0) return absl::StrCat("group ", snapshot.group, ": copying memory: starting");
+  std::string line =
+      absl::StrCat("group ", snapshot.group, ": copying memory: ", sync.pages_done, " of ", total,
+                   " pages (", sync.pages_done * 100 / total, "%), ", sync.pages_per_s, " pages/s");
+  if (sync.left_ns != kNoTime) absl::StrAppend(&line, ", ", HumanDuration(sync.left_ns), " left");
+  return line;
+}
+
+SyncProgress::SyncProgress(std::string status_path, FILE* out)
+    : path_(std::move(status_path)),
+      out_(out),
+      terminal_(isatty(fileno(out)) == 1),
+      thread_([this] { Work(); }) {}
+
+SyncProgress::~SyncProgress() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void SyncProgress::Work() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_) {
+    lock.unlock();
+    Look();
+    lock.lock();
+    changed_.wait_for(lock, std::chrono::seconds(1), [this] { return stop_; });
+  }
+}
+
+void SyncProgress::Look() {
+  const absl::StatusOr<StatusFile> file = ReadStatusFile(path_, SystemClock::Get());
+  // An engine that comes back goes on with its own line.
+  if (!file.ok() || file->reading.stale) return;
+  const std::string line = SyncLine(file->snapshot);
+  if (!line.empty()) {
+    if (line != shown_) Print(line, /*last=*/false);
+    shown_ = line;
+  } else if (!shown_.empty()) {
+    const StatusSnapshot& now = file->snapshot;
+    Print(absl::StrCat("group ", now.group, ": ", now.state, now.reason.empty() ? "" : ": ",
+                       now.reason),
+          /*last=*/true);
+    shown_.clear();
+  }
+}
+
+void SyncProgress::Print(const std::string& line, bool last) {
+  const bool in_place = terminal_ && !last;
+  std::fprintf(out_, "%s%s%s", terminal_ ? "\r\033[K" : "", line.c_str(), in_place ? "" : "\n");
+  std::fflush(out_);
+}
+
+}  // namespace haven

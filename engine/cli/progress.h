@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How far the copy of the guests' memory has come, for somebody who waits in front of it.
+#ifndef HAVEN_ENGINE_CLI_PROGRESS_H_
+#define HAVEN_ENGINE_CLI_PROGRESS_H_
+
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "engine/control/status.h"
+
+namespace haven {
+
+// One line without its newline; empty while nothing is being copied.
+std::string SyncLine(const StatusSnapshot& snapshot);
+
+// Follows a group's status file once a second and prints what has changed: one line after the
+// other, or in place of each other on a terminal; at the end the state that came of it. A thread of
+// its own until the object goes.
+class SyncProgress {
+ public:
+  SyncProgress(std::string status_path, FILE* out);
+  ~SyncProgress();
+
+ private:
+  void Work();
+  void Look();
+  void Print(const std::string& line, bool last);
+
+  const std::string path_;
+  FILE* const out_;
+  const bool terminal_;
+  std::string shown_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CLI_PROGRESS_H_

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the guard does with the copy on this host while there is no engine.
+#include <poll.h>
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "engine/control/guard.h"
+
+namespace haven {
+
+namespace {
+
+// Between attempts at a guest that a dead engine still has: its hold ends a moment after it.
+constexpr int64_t kAttachRetryNs = 20 * kNsPerMs;
+
+int64_t Now() { return SystemClock::Get().NowNs(); }
+
+// What may be otherwise at the next attempt to attach.
+bool MayPass(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsUnavailable(status) ||
+         absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+}
+
+}  // namespace
+
+// Does what a Recovery decides to the guests of this host.
+class Guard::Keeper final : public RecoveryActions {
+ public:
+  // `before_destroy`: what has to be done, and to succeed, before anything is destroyed.
+  Keeper(GuestSet& guests, const std::string& group, std::function<absl::Status()> before_destroy)
+      : guests_(guests), group_(group), before_destroy_(std::move(before_destroy)) {}
+
+  void ResumeGuests() override {
+    for (const auto& suspend : guests_.suspends) Note("resume", suspend->Resume());
+  }
+  void StopGuests() override {
+    for (const auto& suspend : guests_.suspends) Note("stop", suspend->Request());
+  }
+  void DestroyGuests() override {
+    absl::Status status = before_destroy_();
+    if (status.ok()) {
+      for (const auto& domain : guests_.domains) status.Update(domain->Destroy());
+    }
+    // Only when nobody sends any more: what is held goes with the buffer.
+    if (status.ok()) status = guests_.output->Discard();
+    Note("destroy", status);
+    destroyed_ = status;
+  }
+  void Report(const char* cause) override {
+    HAVEN_LOG(kInfo, "guard") << "group=" << group_ << " " << cause;
+  }
+
+  // The answer to DestroyGuests, once.
+  std::optional<absl::Status> TakeDestroyed() { return std::exchange(destroyed_, std::nullopt); }
+
+ private:
+  void Note(const char* what, const absl::Status& status) {
+    if (status.ok()) return;
+    HAVEN_LOG(kWarning, "guard") << "group=" << group_ << " can not " << what
+                                 << " a guest: " << std::string(status.message());
+  }
+
+  GuestSet& guests_;
+  const std::string& group_;
+  const std::function<absl::Status()> before_destroy_;
+  std::optional<absl::Status> destroyed_;
+};
+
+// Why the arbiter gives no answer. A group name that it does not take is no trouble that passes,
+// and the one thing that is found out before anything is protected.
+absl::Status Guard::NoteAnswer(const RegisterAnswer& answer) {
+  const std::string cause(answer.verdict == Verdict::kUnknown ? answer.cause.message() : "");
+  if (std::exchange(arbiter_trouble_, cause) != cause && !cause.empty()) {
+    HAVEN_LOG(kWarning, "guard") << "group=" << record_.group << " no answer from "
+                                 << arbiter_->name() << ": " << cause;
+  }
+  if (answer.verdict == Verdict::kUnknown && absl::IsInvalidArgument(answer.cause) &&
+      record_.phase == GroupPhase::kNew) {
+    HAVEN_RETURN_IF_ERROR(directory_.Remove(record_.group));
+    return answer.cause;
+  }
+  return absl::OkStatus();
+}
+
+void Guard::NoteOutput(const absl::Status& status) {
+  const std::string cause(status.message());
+  if (std::exchange(output_trouble_, cause) == cause || status.ok()) return;
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group
+                             << " the output can not be opened or given back yet, and is tried "
+                                "again until it can: "
+                             << cause;
+}
+
+void Guard::NoteAttach(const absl::Status& status) {
+  const std::string cause(status.message());
+  if (std::exchange(attach_trouble_, cause) == cause) return;
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group
+                             << " a guest can not be taken hold of, and is tried again: " << cause
+                             << ". Output stays as it is: end the process that has hold of the "
+                                "guest, or the guest if it hangs";
+}
+
+void Guard::NoteEnded(const GuestSet& guests) {
+  if (std::exchange(ended_guests_, guests.ended.size()) >= guests.ended.size()) return;
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group << " has lost guests, and its protection "
+                             << "ends with the register's word: "
+                             << absl::StrJoin(guests.ended, "; ");
+}
+
+// As soon as all guests that exist can be had, or with the error that will not pass, or with the
+// last one when the guard is to stop.
+absl::StatusOr<GuestSet> Guard::Attach() {
+  const int64_t since_ns = Now();
+  for (;;) {
+    absl::StatusOr<GuestSet> guests = attach_(record_);
+    if (!MayPass(guests.status())) {
+      attach_trouble_.clear();
+      if (guests.ok()) NoteEnded(*guests);
+      return guests;
+    }
+    const bool lasts = Now() >= since_ns + options_.tell_ns;
+    if (lasts) NoteAttach(guests.status());
+    if (!Pause(lasts ? options_.retry_ns : kAttachRetryNs)) return guests;
+  }
+}
+
+// The engine was killed because the guard stops, perhaps in the middle of an epoch: the guests run
+// on, their output as it is.
+void Guard::ResumeOnTheWayOut() {
+  const int64_t deadline_ns = Now() + options_.stop_ns;
+  absl::StatusOr<GuestSet> guests = attach_(record_);
+  while (!guests.ok() && MayPass(guests.status()) && Now() < deadline_ns) {
+    poll(nullptr, 0, static_cast<int>(kAttachRetryNs / kNsPerMs));
+    guests = attach_(record_);
+  }
+  absl::Status status = guests.status();
+  if (guests.ok()) {
+    for (const auto& suspend : guests->suspends) status.Update(suspend->Resume());
+  }
+  if (status.ok() || absl::IsNotFound(status)) return;
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group
+                             << " a guest may stand still until the next guard: "
+                             << std::string(status.message());
+}
+
+absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
+  absl::StatusOr<GuestSet> guests = Attach();
+  if (stopped_) return Next::kEnd;
+  if (absl::IsNotFound(guests.status())) return NothingLeft(guests.status());
+  HAVEN_RETURN_IF_ERROR(guests.status());
+  RecoveryConfig config;
+  config.owner = record_.owner;
+  config.is_new = record_.phase == GroupPhase::kNew;
+  config.ending = record_.phase == GroupPhase::kEnding || !guests->ended.empty();
+  Recovery::Outcome outcome = Recovery::Outcome::kNotYet;
+  {
+    Keeper keeper(*guests, record_.group, [this] { return SavePhase(GroupPhase::kDeposed); });
+    Recovery recovery(config, keeper, *arbiter_, ids_);
+    if (deposed) {
+      recovery.StartDeposed(Now());
+    } else {
+      recovery.StartAfterCrash(Now());
+    }
+    HAVEN_RETURN_IF_ERROR(Drive(recovery, keeper));
+    outcome = recovery.outcome();
+    register_ = recovery.current();
+  }
+  switch (outcome) {
+    case Recovery::Outcome::kNotYet:
+      return Next::kEnd;
+    case Recovery::Outcome::kAbsent:
+      if (config.ending) return RemoveRecord(GuardEnd::kGuestEnded);
+      return Next::kEngine;
+    case Recovery::Outcome::kOpen:
+      if (!config.ending) return OpenAndGoOn(*std::move(guests));
+      guests = GuestSet();
+      if (record_.phase == GroupPhase::kEnding) return EndProtection(GuardEnd::kUnprotected);
+      HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kEnding));
+      return EndProtection(GuardEnd::kGuestEnded);
+    case Recovery::Outcome::kDestroyed:
+      return RemoveRecord(GuardEnd::kDestroyed);
+    case Recovery::Outcome::kRefused:
+      HAVEN_LOG(kError, "guard") << "group=" << record_.group << " belongs to "
+                                 << FormatRegister(*register_)
+                                 << ": unprotect it there, or choose another group name";
+      return RemoveRecord(GuardEnd::kRefused);
+  }
+  return absl::InternalError("unreachable");
+}
+
+// Until it has an outcome, or the guard is to stop.
+absl::Status Guard::Drive(Recovery& recovery, Keeper& keeper) {
+  HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
+  HAVEN_RETURN_IF_ERROR(poll.Add(arbiter_->fd()));
+  HAVEN_RETURN_IF_ERROR(poll.Add(stop_fd_));
+  while (recovery.outcome() == Recovery::Outcome::kNotYet) {
+    if (!arbiter_->ready()) poll.WaitUntil(recovery.NextWakeNs());
+    if (!Pause(0)) return absl::OkStatus();
+    while (const auto answer = arbiter_->Next()) {
+      HAVEN_RETURN_IF_ERROR(NoteAnswer(*answer));
+      recovery.OnArbiterAnswer(*answer, Now());
+    }
+    recovery.OnTick(Now());
+    if (recovery.state() == Recovery::State::kDeposed) {
+      HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kDeposed));
+    }
+    if (const auto destroyed = keeper.TakeDestroyed()) {
+      recovery.OnGuestsDestroyed(*destroyed, Now());
+    }
+  }
+  return absl::OkStatus();
+}
+
+// No guest of the group is left here: nothing is held and nothing can run. The register stays as it
+// is, so that a backup which may be promoted still may.
+absl::StatusOr<Guard::Next> Guard::NothingLeft(const absl::Status& cause) {
+  HAVEN_LOG(kError, "guard") << "group=" << record_.group
+                             << " none of its guests exists here any more: "
+                             << std::string(cause.message());
+  return RemoveRecord(record_.phase == GroupPhase::kDeposed ? GuardEnd::kDestroyed
+                                                            : GuardEnd::kGuestEnded);
+}
+
+absl::StatusOr<Guard::Next> Guard::RemoveRecord(GuardEnd end) {
+  HAVEN_RETURN_IF_ERROR(directory_.Remove(record_.group));
+  end_ = end;
+  return Next::kEnd;
+}
+
+// The register says `solo` and that it is this copy's: output goes, and an engine looks for a
+// backup. Guests that have ended meanwhile are a matter for the register again.
+absl::StatusOr<Guard::Next> Guard::OpenAndGoOn(GuestSet guests) {
+  for (;;) {
+    const absl::Status opened = guests.output->OpenAll();
+    NoteOutput(opened);
+    if (opened.ok()) return Next::kEngine;
+    if (!Pause(options_.retry_ns)) return Next::kEnd;
+    guests = GuestSet();
+    absl::StatusOr<GuestSet> again = Attach();
+    if (stopped_) return Next::kEnd;
+    if (!again.ok() || !again->ended.empty()) return Next::kRecover;
+    guests = *std::move(again);
+  }
+}
+
+// The register says `none`: the guests run, the buffer goes away, and the record with it.
+absl::StatusOr<Guard::Next> Guard::EndProtection(GuardEnd end) {
+  for (;;) {
+    absl::StatusOr<GuestSet> guests = Attach();
+    if (stopped_) return Next::kEnd;
+    if (absl::IsNotFound(guests.status())) return RemoveRecord(GuardEnd::kGuestEnded);
+    HAVEN_RETURN_IF_ERROR(guests.status());
+    absl::Status status;
+    for (const auto& suspend : guests->suspends) {
+      const absl::Status resumed = suspend->Resume();
+      // One that is gone is not named any more at the next attempt.
+      if (!absl::IsUnavailable(resumed)) status.Update(resumed);
+    }
+    if (status.ok()) status = guests->output->OpenAll();
+    if (status.ok()) status = guests->output->Remove();
+    NoteOutput(status);
+    if (status.ok()) return RemoveRecord(guests->ended.empty() ? end : GuardEnd::kGuestEnded);
+    if (!Pause(options_.retry_ns)) return Next::kEnd;
+  }
+}
+
+}  // namespace haven

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The held output of a simulated group.
+#ifndef HAVEN_TESTS_SIM_SIM_OUTPUT_H_
+#define HAVEN_TESTS_SIM_SIM_OUTPUT_H_
+
+#include <cstdint>
+#include <deque>
+
+#include "engine/primary/output_buffer.h"
+#include "tests/sim/sim_checks.h"
+
+namespace haven {
+
+class SimGroup;
+
+// The plug qdisc's behaviour, counters and all (facts: net/sched/sch_plug.c).
+class SimOutput final : public OutputBuffer {
+ public:
+  explicit SimOutput(SimGroup& group) : group_(group) {}
+  void Emit(const SimPacket& packet);
+
+  absl::Status Hold() override;
+  absl::Status Barrier() override;
+  absl::Status ReleaseOne() override;
+  absl::Status OpenAll() override;
+  absl::Status Rebuild() override;
+  absl::Status Discard() override;
+  absl::Status Remove() override { return OpenAll(); }
+  OutputStats stats() override { return {}; }
+  absl::Status Health() override;
+
+  // It was held at least once: what a guard finds written down.
+  bool ever_held() const { return ever_held_; }
+  void Forget() { ever_held_ = false; }
+
+ private:
+  absl::Status MayFail();
+  void Drain();
+  void DrainAll();
+
+  SimGroup& group_;
+  std::deque<SimPacket> queue_;
+  uint64_t current_ = 0;
+  uint64_t last_ = 0;
+  uint64_t to_release_ = 0;
+  bool passing_ = true;
+  bool broken_ = false;
+  bool ever_held_ = false;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_TESTS_SIM_SIM_OUTPUT_H_

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The copy of a simulated guest that waits on a backup.
+#ifndef HAVEN_TESTS_SIM_SIM_REPLICA_H_
+#define HAVEN_TESTS_SIM_SIM_REPLICA_H_
+
+#include <functional>
+#include <memory>
+
+#include "engine/backup/replica_domain.h"
+#include "tests/sim/sim_guest.h"
+
+namespace haven {
+
+class SimReplica final : public ReplicaDomain {
+ public:
+  // `announce`: called before the first preparation, as from then on a copy may run here.
+  SimReplica(SimGuestWorld& world, std::function<void()> announce)
+      : world_(world),
+        announce_(std::move(announce)),
+        memory_(std::make_unique<SimGuestMemory>()) {}
+
+  const GuestMemory& memory() const override { return memory_->view(); }
+  absl::Status CheckState(std::span<const std::byte> state) const override;
+  absl::Status Prepare(std::span<const std::byte> state) override;
+  absl::Status Run() override;
+  absl::Status Abandon() override;
+
+  bool running() const { return running_; }
+  bool prepare_failed() const { return prepare_failed_; }
+  const SimState& state() const { return state_; }
+  uint64_t Hash() { return memory_->Hash(); }
+  bool SpecialUntouched() const { return memory_->SpecialUntouched(); }
+  std::unique_ptr<SimGuestMemory> TakeMemory() { return std::move(memory_); }
+
+ private:
+  SimGuestWorld& world_;
+  std::function<void()> announce_;
+  std::unique_ptr<SimGuestMemory> memory_;
+  SimState state_;
+  bool running_ = false;
+  bool prepare_failed_ = false;
+  bool abandoned_ = false;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_TESTS_SIM_SIM_REPLICA_H_

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/sim_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/check.h"
+#include "engine/base/mutant.h"
+
+namespace haven {
+
+SimSession::SimSession(const SimShared& shared, int host, std::string owner, const SimClock& clock,
+                       std::function<void()> ended, std::function<void(const SimEngine*)> kill)
+    : shared_(shared),
+      host_(host),
+      owner_(std::move(owner)),
+      clock_(clock),
+      ended_(std::move(ended)),
+      kill_(std::move(kill)),
+      fabric_(shared.memory),
+      scratch_(*fabric_.Register(BackupBeatLane::kScratchBytes, RegionAccess::kLocal)),
+      pump_(shared.network.scheduler(), clock, shared.config.primary.detect_ns / 10),
+      arbiter_(shared.arbiter, shared.network, host,
+               [this](const RegisterAnswer& answer) {
+                 answers_.push_back(answer);
+                 loop_.Wake();
+               }),
+      loop_(
+          shared.network.scheduler(), clock, [this] { Turn(); },
+          [this] { return driver_->NextWakeNs(); }) {
+  ReplicaParts parts;
+  parts.group = std::string("g");
+  parts.node_id = std::string("n");
+  parts.geometry = shared.config.geometry;
+  parts.journal = *fabric_.Register(parts.geometry.total_bytes(), RegionAccess::kRemoteWrite);
+  parts.scratch = scratch_;
+  parts.session_address = std::to_string(fabric_.Export(parts.journal)->key);
+  for (uint32_t i = 0; i < shared.config.guests; ++i) {
+    replicas_.push_back(std::make_unique<SimReplica>(shared.guests, [this] { announced_ = true; }));
+    parts.replicas.push_back(replicas_.back().get());
+    parts.max_state_bytes.push_back(kSimStateBytes);
+  }
+  BackupDriverOptions options;
+  options.protocol = shared.config.backup;
+  options.protocol.owner = owner_;
+  options.apply_threads = 0;
+  options.apply_delay_ns = shared.config.apply_delay_ns;
+  options.stuck_ns = shared.config.stuck_ns;
+  // The variants without these guards show what the others are for.
+  options.recheck_crc = !HAVEN_MUTANT(kApplyBeforeVerify) && !HAVEN_MUTANT(kReuseBeforeApply);
+  absl::StatusOr<std::unique_ptr<BackupDriver>> driver =
+      BackupDriver::Create(options, std::move(parts), *this, arbiter_, shared_.ids, clock, *this);
+  HAVEN_CHECK_OK(driver);
+  driver_ = *std::move(driver);
+}
+
+SimSession::~SimSession() {
+  if (channel_ != nullptr) channel_->Close();
+  pump_.ClearLane();
+}
+
+void SimSession::Start(const SimCall& call) {
+  caller_ = call;
+  driver_->Start(call.hello);
+  loop_.Wake();
+}
+
+// SessionLoop::Turn.
+void SimSession::Turn() {
+  while (!answers_.empty()) {
+    const RegisterAnswer answer = std::move(answers_.front());
+    answers_.pop_front();
+    driver_->OnArbiterAnswer(answer);
+  }
+  driver_->Poll();
+  if (driver_->backup().healthy(clock_.NowNs())) {
+    pump_.Vouch(driver_->alive_until_ns(), static_cast<uint32_t>(driver_->WireState()));
+  }
+  FollowLink();
+  if (driver_->backup().end() == BackupEnd::kNotYet || std::exchange(reported_end_, true)) return;
+  ended_();
+}
+
+void SimSession::FollowLink() {
+  const bool up = lanes_.data != nullptr && driver_->beat_link() != nullptr;
+  const SessionId session = up ? driver_->backup().session() : kNoSession;
+  const LinkNumber number = up ? driver_->backup().link() : kNoLink;
+  if (session == followed_session_ && number == followed_link_) return;
+  followed_session_ = session;
+  followed_link_ = number;
+  if (!up) return;
+  pump_.SetLane(std::make_unique<BackupBeatLane>(session, number, pump_.last_counter(session),
+                                                 scratch_, driver_->peer_block(),
+                                                 *driver_->beat_link()));
+}
+
+bool SimSession::promotion_failed() const {
+  return revoke_failed_ || std::any_of(replicas_.begin(), replicas_.end(), [](const auto& replica) {
+           return replica->prepare_failed();
+         });
+}
+
+bool SimSession::MayStop() const {
+  const Backup::State state = driver_->backup().state();
+  return state == Backup::State::kSyncing || state == Backup::State::kStale ||
+         state == Backup::State::kWaiting;
+}
+
+void SimSession::OnReport(const char* cause) {
+  if (cause == nullptr || driver_ == nullptr) return;
+  const Backup& backup = driver_->backup();
+  shared_.trace(absl::StrCat("host ", host_, " session: ", cause, " [",
+                             Backup::StateName(backup.state()), " link ", backup.link(),
+                             " committed ", backup.committed(), "]"));
+}
+
+void SimSession::Push(PrimaryEvent event) {
+  events_.push_back(std::move(event));
+  loop_.Wake();
+}
+
+std::optional<PrimaryEvent> SimSession::Next() {
+  if (events_.empty()) return std::nullopt;
+  PrimaryEvent event = std::move(events_.front());
+  events_.pop_front();
+  return event;
+}
+
+std::shared_ptr<SimLink> SimSession::MakeLink(SimPath path, std::function<void()> wake) {
+  return std::make_shared<SimLink>(shared_.network, shared_.memory, fabric_, host_, path,
+                                   std::move(wake));
+}
+
+void SimSession::TakeHello(const SimCall& call) {
+  caller_ = call;
+  Push(HelloArrived{call.hello});
+}
+
+void SimSession::TakeLinkRequest(SessionId session, LinkNumber link,
+                                 std::shared_ptr<SimEngine> engine, uint64_t attempt,
+                                 std::shared_ptr<SimChannel> channel, SimLanes remote) {
+  if (session != driver_->backup().session()) return;
+  if (channel_ != nullptr && channel_ != channel) channel_->Close();
+  channel_ = std::move(channel);
+  engine_ = engine;
+  link_attempt_ = attempt;
+  remote_ = std::move(remote);
+  peer_block_ = *engine->fabric().Export(engine->peer_block());
+  Push(LinkAsked{session, link});
+}
+
+void SimSession::TakeMessage(const std::shared_ptr<SimChannel>& channel,
+                             const ControlMessage& message) {
+  if (channel == channel_) Push(PrimarySaid{message});
+}
+
+void SimSession::Accept(const Welcome& welcome) {
+  if (channel_ != nullptr) channel_->Close();
+  const SimCall call = std::exchange(caller_, SimCall{});
+  channel_ = call.channel;
+  engine_ = call.engine;
+  SimChannel::Send(channel_, host_, [welcome, call, weak = weak_from_this()] {
+    if (const auto engine = call.engine.lock()) {
+      engine->TakeWelcome(call.attempt, welcome, weak, call.channel);
+    }
+  });
+}
+
+void SimSession::Refuse(const ::haven::Refuse& refuse) {
+  const SimCall call = std::exchange(caller_, SimCall{});
+  SimChannel::Send(call.channel, host_, [refuse, call] {
+    if (const auto engine = call.engine.lock()) engine->TakeRefusal(call, refuse);
+  });
+}
+
+void SimSession::OfferLink(LinkOffer offer) {
+  CloseLinks();
+  if (remote_.data == nullptr) return;
+  lanes_.data = MakeLink(SimPath::kData, [weak = weak_from_this()] {
+    if (auto session = weak.lock()) session->loop_.Wake();
+  });
+  lanes_.beats = MakeLink(SimPath::kBeats, nullptr);
+  SimLink::Join(remote_.data, lanes_.data);
+  SimLink::Join(remote_.beats, lanes_.beats);
+  writer_ = engine_;
+  Push(LinkMade{offer.link, lanes_.data.get(), lanes_.beats.get(), peer_block_});
+  SimChannel::Send(channel_, host_,
+                   [weak = engine_, attempt = link_attempt_, offer,
+                    remote = std::exchange(remote_, SimLanes{})] {
+                     if (const auto engine = weak.lock()) engine->TakeOffer(attempt, offer, remote);
+                   });
+}
+
+void SimSession::CloseLinks() {
+  pump_.ClearLane();
+  lanes_.Destroy();
+  std::erase_if(events_, [](const PrimaryEvent& event) {
+    return std::holds_alternative<LinkMade>(event) || std::holds_alternative<LinkUnmade>(event);
+  });
+}
+
+// Over shared memory the proof is the death of the last one that had a link, closed or not.
+absl::Status SimSession::Revoke() {
+  pump_.ClearLane();
+  absl::Status status;
+  if (lanes_.data != nullptr) status.Update(lanes_.data->Revoke());
+  if (lanes_.beats != nullptr) status.Update(lanes_.beats->Revoke());
+  if (!status.ok()) revoke_failed_ = true;
+  if (!status.ok() || !shared_.config.revoke_kills) return status;
+  if (const std::shared_ptr<SimEngine> writer = writer_.lock()) kill_(writer.get());
+  return absl::OkStatus();
+}
+
+void SimSession::Send(const ControlMessage& message) {
+  SimChannel::Send(channel_, host_, [weak = engine_, channel = channel_, message] {
+    if (const auto engine = weak.lock()) engine->TakeMessage(channel, message);
+  });
+}
+
+std::optional<uint64_t> SimSession::CommittedStep(SessionId session, uint32_t guest) const {
+  if (driver_->backup().session() != session) return std::nullopt;
+  const StateStore* states = driver_->states();
+  if (states == nullptr || states->epoch() == kNoEpoch) return std::nullopt;
+  return DecodeSimState(states->state(static_cast<uint16_t>(guest))).step;
+}
+
+}  // namespace haven
