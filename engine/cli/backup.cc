@@ -18,12 +18,12 @@
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/cli/transports.h"
 #include "engine/control/command_server.h"
 #include "engine/control/listener_loop.h"
 #include "engine/control/session_loop.h"
 #include "engine/control/wake_fd.h"
 #include "engine/membership/arbiter_factory.h"
-#include "transport/shm/shm_transport.h"
 
 namespace haven {
 
@@ -42,6 +42,7 @@ std::vector<OptionSpec> SharedOptions() {
       {"guest-overrides", "TEXT", "",
        "fields of synthetic guests that differ here: log=PATH,verify=0"},
   };
+  for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
   return options;
 }
@@ -63,6 +64,7 @@ absl::StatusOr<GroupRecord> RecordHere(const Options& options, const std::string
   record.phase = GroupPhase::kProtecting;
   record.return_address = options.Text("listen");
   record.arbiter = options.Text("arbiter");
+  ReadCredentials(options, &record);
   HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
   return record;
 }
@@ -90,12 +92,20 @@ absl::StatusOr<int> RunBackup(const Options& options) {
   listen.address = options.Text("listen");
   listen.session_command = SelfCommand("session");
   for (const OptionSpec& option : SharedOptions()) {
+    if (option.argument.empty()) {
+      if (options.Has(option.name))
+        listen.session_command.push_back(absl::StrCat("--", option.name));
+      continue;
+    }
     const std::string value = option.name == "node" ? node : options.Text(option.name);
     listen.session_command.push_back(absl::StrCat("--", option.name, "=", value));
   }
-  ShmTransport transport;
+  GroupRecord credentials;
+  ReadCredentials(options, &credentials);
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
+                         MakeTransport(listen.address, credentials));
   HAVEN_RETURN_IF_ERROR(
-      RunListener(transport, listen, stop.get(), [&node](const std::string& address) {
+      RunListener(*transport, listen, stop.get(), [&node](const std::string& address) {
         HAVEN_LOG(kInfo, "backup") << "node " << node << " listens at " << address;
       }));
   return kExitOk;
@@ -162,7 +172,10 @@ class SessionProcess {
                            options_.Bytes("journal-bytes", uint64_t{1} << 20, uint64_t{1} << 40));
     HAVEN_ASSIGN_OR_RETURN(const uint64_t threads,
                            options_.Number("apply-threads", 0, Applier::kMaxThreads));
-    ShmTransport transport;
+    GroupRecord credentials;
+    ReadCredentials(options_, &credentials);
+    HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
+                           MakeTransport(options_.Text("listen"), credentials));
     NodeReplicaFactory factory(
         directory_, options_.Text("guest-overrides"),
         [this](const std::vector<std::string>& guests) { return SaveRecord(guests); });
@@ -180,7 +193,7 @@ class SessionProcess {
       return StatusPaths{directory_.StatusPath(group), directory_.EventsPath(group)};
     };
     SessionSeams seams;
-    seams.transport = &transport;
+    seams.transport = transport.get();
     seams.factory = &factory;
     seams.arbiter = std::move(arbiter);
     HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<SessionLoop> loop,

@@ -47,11 +47,10 @@ Command StatusCommand();
 std::vector<Command> OperatorCommands();
 Command SyntheticCommand();
 Command ArbiterCommand();
+Command KeygenCommand();
 
 // What several commands share.
 OptionSpec DirectoryOption();
-// InvalidArgument, with the option, unless a transport of this binary knows such an address.
-absl::Status CheckAddress(const char* option, const std::string& address);
 std::vector<std::string> SelfCommand(const std::string& subcommand);
 // Becomes readable at SIGTERM or SIGINT, which then do nothing else. Call before any thread starts.
 absl::StatusOr<int> StopSignalFd();

@@ -18,11 +18,11 @@
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/cli/recorded_domain.h"
+#include "engine/cli/transports.h"
 #include "engine/control/command_server.h"
 #include "engine/control/engine_child.h"
 #include "engine/control/engine_loop.h"
 #include "engine/membership/arbiter_factory.h"
-#include "transport/shm/shm_transport.h"
 
 namespace haven {
 
@@ -139,7 +139,8 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
   HAVEN_ASSIGN_OR_RETURN(GuestSet guests, AttachNodeGuests(directory, record));
   if (!guests.ended.empty()) return absl::NotFoundError(absl::StrJoin(guests.ended, "; "));
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
-  ShmTransport transport;
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
+                         MakeTransport(record.backup_address, record));
   RecordedPhase phase(directory, record);
   std::vector<std::unique_ptr<RecordedDomain>> domains;
   EngineSeams seams;
@@ -148,7 +149,7 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
     seams.guests.push_back({domains[i].get(), guests.suspends[i].get()});
   }
   seams.output = guests.output.get();
-  seams.transport = &transport;
+  seams.transport = transport.get();
   seams.arbiter = std::move(arbiter);
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<EngineLoop> loop,
                          EngineLoop::Create(OptionsOf(record, directory), std::move(seams)));

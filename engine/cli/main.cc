@@ -16,6 +16,7 @@ std::vector<Command> Commands() {
   commands.push_back(GuardCommand());
   commands.push_back(SyntheticCommand());
   commands.push_back(ArbiterCommand());
+  commands.push_back(KeygenCommand());
   commands.push_back(EngineCommand());
   commands.push_back(SessionCommand());
   return commands;

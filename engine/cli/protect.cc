@@ -9,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/cli/transports.h"
 #include "engine/control/status_file.h"
 #include "engine/control/system_ids.h"
 #include "engine/membership/arbiter_factory.h"
@@ -48,7 +49,7 @@ std::vector<OptionSpec> ProtectOptions() {
       DirectoryOption(),
       {"group", "NAME", "", "name of the group; the first guest's name if not given"},
       {"node", "NAME", "", "name of this node; the host's name if not given"},
-      {"backup", "ADDRESS", "", "where the backup listens: unix:/PATH"},
+      {"backup", "ADDRESS", "", absl::StrCat("where the backup listens: ", kAddressForms)},
       {"return-address", "ADDRESS", "",
        "where this node listens as a backup, to be one after a failover"},
       {"arbiter", "SPEC", "", absl::StrCat("who keeps the register: ", kArbiterSpecForms)},
@@ -57,6 +58,7 @@ std::vector<OptionSpec> ProtectOptions() {
       {"epoch-bytes", "SIZE", "256M",
        "largest epoch; staging here and twice that much journal there"},
   };
+  for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
   return options;
 }
@@ -68,6 +70,7 @@ absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
   record.owner = NewOwner(node);
   record.backup_address = options.Text("backup");
   record.return_address = options.Text("return-address");
+  ReadCredentials(options, &record);
   record.arbiter = options.Text("arbiter");
   if (record.backup_address.empty()) {
     return absl::InvalidArgumentError("--backup is needed: where does the backup listen?");
@@ -77,6 +80,7 @@ absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
         absl::StrCat("--arbiter is needed: who decides which copy runs? ", kArbiterSpecForms));
   }
   HAVEN_RETURN_IF_ERROR(CheckAddress("--backup", record.backup_address));
+  HAVEN_RETURN_IF_ERROR(MakeTransport(record.backup_address, record).status());
   if (!record.return_address.empty()) {
     HAVEN_RETURN_IF_ERROR(CheckAddress("--return-address", record.return_address));
   }

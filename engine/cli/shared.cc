@@ -7,9 +7,6 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/check.h"
@@ -45,21 +42,6 @@ int ExitOf(const absl::Status& status) {
 
 OptionSpec DirectoryOption() {
   return {"directory", "DIR", "/run/haven-engine", "where this node keeps its files"};
-}
-
-absl::Status CheckAddress(const char* option, const std::string& address) {
-  // Longer paths are none for a socket (unix(7)).
-  constexpr size_t kMaxBytes = 107;
-  const bool known = absl::StartsWith(address, "unix:/") || absl::StartsWith(address, "unix:@");
-  const bool plain = std::all_of(address.begin(), address.end(), [](char c) {
-    return absl::ascii_isprint(static_cast<unsigned char>(c));
-  });
-  if (known && plain && address.size() <= std::strlen("unix:") + kMaxBytes) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(option, " \"", absl::CHexEscape(address),
-                                                 "\": unix:/PATH or unix:@NAME of at most ",
-                                                 kMaxBytes, " printable characters is wanted"));
 }
 
 std::vector<std::string> SelfCommand(const std::string& subcommand) {

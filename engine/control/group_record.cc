@@ -57,6 +57,7 @@ absl::Status Take(json& object, const char* field, T* out) {
   if (found == object.end()) return Wrong(field, "is missing");
   const bool fits = std::is_same_v<T, std::string>                ? found->is_string()
                     : std::is_same_v<T, std::vector<std::string>> ? found->is_array()
+                    : std::is_same_v<T, bool>                     ? found->is_boolean()
                     : std::is_signed_v<T>                         ? found->is_number_integer()
                                                                   : found->is_number_unsigned();
   if (!fits) return Wrong(field, "has a value of the wrong type");
@@ -104,6 +105,11 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"backup_address", record.backup_address},
                        {"return_address", record.return_address},
                        {"arbiter", record.arbiter},
+                       {"psk_file", record.psk_file},
+                       {"ca_file", record.ca_file},
+                       {"certificate_file", record.certificate_file},
+                       {"key_file", record.key_file},
+                       {"insecure", record.insecure},
                        {"interval_us", record.interval_us},
                        {"detect_us", record.detect_us},
                        {"rearm_us", record.rearm_us},
@@ -131,6 +137,11 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(Take(object, "backup_address", &record.backup_address));
   HAVEN_RETURN_IF_ERROR(Take(object, "return_address", &record.return_address));
   HAVEN_RETURN_IF_ERROR(Take(object, "arbiter", &record.arbiter));
+  HAVEN_RETURN_IF_ERROR(Take(object, "psk_file", &record.psk_file));
+  HAVEN_RETURN_IF_ERROR(Take(object, "ca_file", &record.ca_file));
+  HAVEN_RETURN_IF_ERROR(Take(object, "certificate_file", &record.certificate_file));
+  HAVEN_RETURN_IF_ERROR(Take(object, "key_file", &record.key_file));
+  HAVEN_RETURN_IF_ERROR(Take(object, "insecure", &record.insecure));
   HAVEN_RETURN_IF_ERROR(TakeTime(object, "interval_us", &record.interval_us));
   HAVEN_RETURN_IF_ERROR(TakeTime(object, "detect_us", &record.detect_us));
   HAVEN_RETURN_IF_ERROR(TakeTime(object, "rearm_us", &record.rearm_us));

@@ -34,7 +34,13 @@ struct GroupRecord {
   std::string backup_address;       // Where a backup is looked for.
   std::string return_address;       // Where this host listens as a backup; may be empty.
   std::string arbiter;              // As for MakeArbiter.
-  int64_t interval_us = 0;          // This and the other times: above 0.
+  // How backups prove who they are, as for MakeTransport: files, by absolute paths, or nothing.
+  std::string psk_file;
+  std::string ca_file;
+  std::string certificate_file;
+  std::string key_file;
+  bool insecure = false;
+  int64_t interval_us = 0;  // This and the other times: above 0.
   int64_t detect_us = 0;
   int64_t rearm_us = 0;
   int64_t pause_budget_us = 0;

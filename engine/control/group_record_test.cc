@@ -76,7 +76,8 @@ TEST(GroupRecordTest, EveryFieldIsNeededAndHasItsType) {
     json without = whole;
     without.erase(field);
     EXPECT_THAT(Complaint(without.dump()), HasSubstr(absl::StrCat("\"", field, "\" is missing")));
-    for (const json& wrong : {json(), json(true), json(1.5), json::object(), json::array({7})}) {
+    const json other = value.is_boolean() ? json(1) : json(true);
+    for (const json& wrong : {json(), other, json(1.5), json::object(), json::array({7})}) {
       json changed = whole;
       changed[field] = wrong;
       EXPECT_THAT(Complaint(changed.dump()), HasSubstr(absl::StrCat("\"", field, "\" has ")));

@@ -82,7 +82,7 @@ struct ChannelPair {
 
 // A connection accepted at `listener`.
 inline UniqueFd AcceptOne(TcpListener& listener) {
-  HAVEN_CHECK(*WaitForFd(listener.fd(), POLLIN, Deadline(kTestTimeout)));
+  HAVEN_CHECK(*WaitForFd(listener.fd(), POLLIN, NetDeadline(kTestTimeout)));
   const absl::StatusOr<std::optional<int>> fd = listener.Accept();
   HAVEN_CHECK(fd.ok() && fd->has_value());
   return UniqueFd(**fd);
@@ -100,11 +100,11 @@ inline ChannelPair Pair(const CredentialOptions& connector, const CredentialOpti
   std::thread accepting([&] {
     pair.acceptor =
         TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(acceptor),
-                                *MakeIncarnation(), Deadline(kTestTimeout), "tcp:connector");
+                                *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:connector");
   });
   pair.connector =
       TlsControlChannel::Connect(listener->bound(), LoadOrDie(connector), *MakeIncarnation(),
-                                 Deadline(kTestTimeout), "tcp:acceptor");
+                                 NetDeadline(kTestTimeout), "tcp:acceptor");
   accepting.join();
   return pair;
 }
@@ -115,7 +115,7 @@ inline std::vector<std::byte> Bytes(size_t count, uint8_t value) {
 
 // The next message, waited for.
 inline absl::StatusOr<std::vector<std::byte>> Wait(ControlChannel& channel) {
-  const Deadline deadline(kTestTimeout);
+  const NetDeadline deadline(kTestTimeout);
   for (;;) {
     absl::StatusOr<std::optional<std::vector<std::byte>>> message = channel.Receive();
     if (!message.ok()) return message.status();

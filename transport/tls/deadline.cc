@@ -10,24 +10,24 @@
 
 namespace haven {
 
-Deadline::Deadline(absl::Duration timeout)
+NetDeadline::NetDeadline(absl::Duration timeout)
     : end_ns_(SystemClock::Get().NowNs() + absl::ToInt64Nanoseconds(std::clamp(
                                                timeout, absl::ZeroDuration(), absl::Hours(24)))) {}
 
-absl::Duration Deadline::Remaining() const {
+absl::Duration NetDeadline::Remaining() const {
   return absl::Nanoseconds(end_ns_ - SystemClock::Get().NowNs());
 }
 
-int Deadline::RemainingMs() const {
+int NetDeadline::RemainingMs() const {
   const absl::Duration rest = std::max(Remaining(), absl::ZeroDuration());
   return static_cast<int>(absl::ToInt64Milliseconds(rest + absl::Nanoseconds(999'999)));
 }
 
-Deadline Deadline::AtMost(absl::Duration most) const {
-  return Deadline(std::min(Remaining(), most));
+NetDeadline NetDeadline::AtMost(absl::Duration most) const {
+  return NetDeadline(std::min(Remaining(), most));
 }
 
-absl::StatusOr<bool> WaitForFd(int fd, short events, const Deadline& deadline) {
+absl::StatusOr<bool> WaitForFd(int fd, short events, const NetDeadline& deadline) {
   pollfd entry = {.fd = fd, .events = events, .revents = 0};
   for (;;) {
     const int ready = poll(&entry, 1, deadline.RemainingMs());

@@ -11,10 +11,10 @@ namespace haven {
 
 // A moment of the system's monotonic clock until which a call of several steps may wait. A value
 // type.
-class Deadline {
+class NetDeadline {
  public:
   // From now on; zero and negative mean "do not wait", infinite is cut to a day.
-  explicit Deadline(absl::Duration timeout);
+  explicit NetDeadline(absl::Duration timeout);
 
   bool Passed() const { return Remaining() <= absl::ZeroDuration(); }
   // Negative once it has passed.
@@ -23,7 +23,7 @@ class Deadline {
   // Never negative.
   int RemainingMs() const;
   // The sooner of this one and `most` from now.
-  Deadline AtMost(absl::Duration most) const;
+  NetDeadline AtMost(absl::Duration most) const;
 
  private:
   int64_t end_ns_;
@@ -31,7 +31,7 @@ class Deadline {
 
 // Waits until `fd` shows one of `events` (poll(2)), has hung up or has failed. False: the deadline
 // came first. Internal: poll itself failed.
-absl::StatusOr<bool> WaitForFd(int fd, short events, const Deadline& deadline);
+absl::StatusOr<bool> WaitForFd(int fd, short events, const NetDeadline& deadline);
 
 }  // namespace haven
 

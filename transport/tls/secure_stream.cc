@@ -145,7 +145,7 @@ class SecureStream final : public ByteStream {
   std::string peer_name_;
 };
 
-absl::Status RunHandshake(SecureStream& stream, const Deadline& deadline) {
+absl::Status RunHandshake(SecureStream& stream, const NetDeadline& deadline) {
   for (;;) {
     HAVEN_ASSIGN_OR_RETURN(const ByteStream::Progress step, stream.Shake());
     if (step.wait == ByteStream::Wait::kNothing) return stream.CheckPeer();
@@ -159,7 +159,7 @@ absl::Status RunHandshake(SecureStream& stream, const Deadline& deadline) {
 
 absl::StatusOr<std::unique_ptr<ByteStream>> MakeSecureStream(
     UniqueFd socket, StreamSide side, std::shared_ptr<const Credentials> credentials,
-    const Deadline& deadline) {
+    const NetDeadline& deadline) {
   ERR_clear_error();
   std::unique_ptr<SSL, OpensslDeleter> ssl(SSL_new(credentials->context()));
   BIO* const bio = ssl == nullptr ? nullptr : MakeSocketBio(socket.get());

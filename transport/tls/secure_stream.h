@@ -22,7 +22,7 @@ enum class StreamSide : uint8_t { kConnector, kAcceptor };
 // 1.3; DeadlineExceeded; Unavailable: it has closed.
 absl::StatusOr<std::unique_ptr<ByteStream>> MakeSecureStream(
     UniqueFd socket, StreamSide side, std::shared_ptr<const Credentials> credentials,
-    const Deadline& deadline);
+    const NetDeadline& deadline);
 
 }  // namespace haven
 

@@ -33,7 +33,7 @@ absl::Status ConnectError(int error, const InetAddress& address) {
                                              "; check the address and the network"));
 }
 
-absl::StatusOr<UniqueFd> ConnectSocket(const InetAddress& address, const Deadline& deadline) {
+absl::StatusOr<UniqueFd> ConnectSocket(const InetAddress& address, const NetDeadline& deadline) {
   UniqueFd socket_fd(
       socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_TCP));
   if (!socket_fd) return absl::ErrnoToStatus(errno, "socket");
@@ -67,7 +67,7 @@ absl::StatusOr<Incarnation> MakeIncarnation() {
 
 absl::StatusOr<std::unique_ptr<TlsControlChannel>> TlsControlChannel::Open(
     UniqueFd socket, StreamSide side, std::shared_ptr<const Credentials> credentials,
-    const Incarnation& own, const Deadline& deadline, std::string name) {
+    const Incarnation& own, const NetDeadline& deadline, std::string name) {
   HAVEN_RETURN_IF_ERROR(PrepareSocket(socket.get()));
   HAVEN_ASSIGN_OR_RETURN(const InetAddress local, InetAddress::LocalOf(socket.get()));
   const auto failed = [&name](const absl::Status& cause) {
@@ -91,14 +91,14 @@ absl::StatusOr<std::unique_ptr<TlsControlChannel>> TlsControlChannel::Open(
 
 absl::StatusOr<std::unique_ptr<TlsControlChannel>> TlsControlChannel::Connect(
     const InetAddress& address, std::shared_ptr<const Credentials> credentials,
-    const Incarnation& own, const Deadline& deadline, std::string name) {
+    const Incarnation& own, const NetDeadline& deadline, std::string name) {
   HAVEN_ASSIGN_OR_RETURN(UniqueFd socket, ConnectSocket(address, deadline));
   return Open(std::move(socket), StreamSide::kConnector, std::move(credentials), own, deadline,
               std::move(name));
 }
 
 absl::Status TlsControlChannel::Greet(const Incarnation& own, StreamSide side, bool over_tls,
-                                      const Deadline& deadline) {
+                                      const NetDeadline& deadline) {
   std::array<std::byte, kGreetingBytes> room;
   ByteWriter writer(room);
   writer.PutU32(kGreetingMagic);
@@ -141,7 +141,7 @@ absl::Status TlsControlChannel::Break(const absl::Status& cause) {
 }
 
 absl::Status TlsControlChannel::SendAll(std::span<const std::byte> bytes,
-                                        const Deadline& deadline) {
+                                        const NetDeadline& deadline) {
   while (!bytes.empty()) {
     HAVEN_ASSIGN_OR_RETURN(const ByteStream::Progress sent, stream_->Write(bytes));
     bytes = bytes.subspan(sent.bytes);
@@ -153,7 +153,7 @@ absl::Status TlsControlChannel::SendAll(std::span<const std::byte> bytes,
   return absl::OkStatus();
 }
 
-absl::Status TlsControlChannel::ReceiveAll(std::span<std::byte> room, const Deadline& deadline) {
+absl::Status TlsControlChannel::ReceiveAll(std::span<std::byte> room, const NetDeadline& deadline) {
   size_t filled = 0;
   for (;;) {
     HAVEN_ASSIGN_OR_RETURN(const bool full, Fill(room, filled));
@@ -176,7 +176,7 @@ absl::Status TlsControlChannel::Send(std::span<const std::byte> message, absl::D
   writer.PutU32(kMessageMagic);
   writer.PutU32(static_cast<uint32_t>(message.size()));
   writer.PutBytes(message);
-  const absl::Status sent = SendAll(outgoing_, Deadline(timeout));
+  const absl::Status sent = SendAll(outgoing_, NetDeadline(timeout));
   return sent.ok() ? sent : Break(sent);
 }
 

@@ -40,12 +40,12 @@ class TlsControlChannel final : public ControlChannel {
   // MakeSecureStream, which apply to the greeting as well; FailedPrecondition: another version.
   static absl::StatusOr<std::unique_ptr<TlsControlChannel>> Open(
       UniqueFd socket, StreamSide side, std::shared_ptr<const Credentials> credentials,
-      const Incarnation& own, const Deadline& deadline, std::string name);
+      const Incarnation& own, const NetDeadline& deadline, std::string name);
 
   // Connects first. Unavailable: nobody listens there, or no way leads there; DeadlineExceeded.
   static absl::StatusOr<std::unique_ptr<TlsControlChannel>> Connect(
       const InetAddress& address, std::shared_ptr<const Credentials> credentials,
-      const Incarnation& own, const Deadline& deadline, std::string name);
+      const Incarnation& own, const NetDeadline& deadline, std::string name);
 
   absl::Status Send(std::span<const std::byte> message, absl::Duration timeout) override;
   absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() override;
@@ -64,9 +64,9 @@ class TlsControlChannel final : public ControlChannel {
       : stream_(std::move(stream)), local_(local), name_(std::move(name)) {}
 
   absl::Status Greet(const Incarnation& own, StreamSide side, bool over_tls,
-                     const Deadline& deadline);
-  absl::Status SendAll(std::span<const std::byte> bytes, const Deadline& deadline);
-  absl::Status ReceiveAll(std::span<std::byte> room, const Deadline& deadline);
+                     const NetDeadline& deadline);
+  absl::Status SendAll(std::span<const std::byte> bytes, const NetDeadline& deadline);
+  absl::Status ReceiveAll(std::span<std::byte> room, const NetDeadline& deadline);
   // True once `room` is full, false if more is to come.
   absl::StatusOr<bool> Fill(std::span<std::byte> room, size_t& filled);
   absl::Status StartMessage();

@@ -75,10 +75,10 @@ TEST_P(EveryKind, ReceiveNeverBlocks) {
 TEST_P(EveryKind, ADescriptorIsReadableAsLongAsAMessageWaits) {
   for (uint8_t i = 0; i < 3; ++i) ASSERT_TRUE(a_->Send(Bytes(100, i), kTestTimeout).ok());
   for (uint8_t i = 0; i < 3; ++i) {
-    ASSERT_TRUE(*WaitForFd(b_->fd(), POLLIN, Deadline(kTestTimeout))) << "message " << int{i};
+    ASSERT_TRUE(*WaitForFd(b_->fd(), POLLIN, NetDeadline(kTestTimeout))) << "message " << int{i};
     EXPECT_EQ(*Wait(*b_), Bytes(100, i));
   }
-  EXPECT_FALSE(*WaitForFd(b_->fd(), POLLIN, Deadline(absl::ZeroDuration())));
+  EXPECT_FALSE(*WaitForFd(b_->fd(), POLLIN, NetDeadline(absl::ZeroDuration())));
 }
 
 TEST_P(EveryKind, APeerThatClosesIsUnavailableAfterItsLastMessage) {
@@ -155,16 +155,16 @@ TEST(TlsControlChannel, AnExpiredCertificateOfThePeerIsRefused) {
       keys.Node("brief", {.begins = -absl::Hours(2), .ends = absl::Seconds(1)});
   const std::shared_ptr<const Credentials> loaded = LoadOrDie(brief);
   const std::unique_ptr<TcpListener> listener = ListenLocally();
-  const Deadline expiry(absl::Milliseconds(2100));
+  const NetDeadline expiry(absl::Milliseconds(2100));
   ASSERT_FALSE(*WaitForFd(listener->fd(), POLLIN, expiry));
   std::thread connecting([&] {
     const ChannelOr channel = TlsControlChannel::Connect(
-        listener->bound(), loaded, *MakeIncarnation(), Deadline(kTestTimeout), "tcp:acceptor");
+        listener->bound(), loaded, *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:acceptor");
     EXPECT_TRUE(absl::IsPermissionDenied(channel.status())) << channel.status();
   });
   const ChannelOr channel =
       TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(options),
-                              *MakeIncarnation(), Deadline(kTestTimeout), "tcp:connector");
+                              *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:connector");
   connecting.join();
   EXPECT_TRUE(absl::IsPermissionDenied(channel.status())) << channel.status();
   EXPECT_THAT(std::string(channel.status().message()), HasSubstr("expired"));
@@ -200,7 +200,7 @@ TEST(TlsControlChannel, ASilentPeerIsGivenUp) {
     ASSERT_EQ(send(client.get(), "\x16", 1, 0), 1);
     const ChannelOr channel = TlsControlChannel::Open(
         AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(options), *MakeIncarnation(),
-        Deadline(absl::Milliseconds(50)), "tcp:connector");
+        NetDeadline(absl::Milliseconds(50)), "tcp:connector");
     EXPECT_TRUE(absl::IsDeadlineExceeded(channel.status())) << channel.status();
   }
 }
@@ -217,7 +217,7 @@ TEST(TlsControlChannel, RandomBytesAreDataLoss) {
     ASSERT_GT(send(client.get(), request.data(), request.size(), 0), 0);
     const ChannelOr channel =
         TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(options),
-                                *MakeIncarnation(), Deadline(kTestTimeout), "tcp:scanner");
+                                *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:scanner");
     EXPECT_TRUE(absl::IsDataLoss(channel.status())) << channel.status();
   }
 }
@@ -233,7 +233,7 @@ class HostilePeer : public ::testing::Test {
     Say(0x47435648, 1, 20);
     channel_ =
         TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(Insecure()),
-                                *MakeIncarnation(), Deadline(kTestTimeout), "tcp:hostile");
+                                *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:hostile");
   }
 
   // A magic, a number, and zeros up to `bytes` behind the magic.
@@ -287,7 +287,7 @@ TEST(TlsControlChannel, AnotherVersionOfTheGreetingIsRefusedWithWhatToDo) {
   ASSERT_EQ(send(client.get(), greeting.data(), greeting.size(), 0), 24);
   const ChannelOr channel =
       TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(Insecure()),
-                              *MakeIncarnation(), Deadline(kTestTimeout), "tcp:other");
+                              *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:other");
   EXPECT_TRUE(absl::IsFailedPrecondition(channel.status())) << channel.status();
   EXPECT_THAT(std::string(channel.status().message()), HasSubstr("same release"));
 }
@@ -297,7 +297,7 @@ TEST(TlsControlChannel, NobodyListening) {
   { port = ListenLocally()->bound().port(); }
   const ChannelOr channel = TlsControlChannel::Connect(
       InetAddress::ParseHost("127.0.0.1")->WithPort(port), LoadOrDie(Insecure()),
-      *MakeIncarnation(), Deadline(kTestTimeout), "tcp:nobody");
+      *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:nobody");
   EXPECT_TRUE(absl::IsUnavailable(channel.status())) << channel.status();
 }
 

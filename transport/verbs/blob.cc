@@ -82,7 +82,7 @@ absl::StatusOr<LinkWayBlob> TakeWay(ByteReader& reader) {
 
 }  // namespace
 
-std::string EncodeRegionBlob(const RegionBlob& blob) {
+std::string EncodeVerbsRegionBlob(const VerbsRegionBlob& blob) {
   std::array<std::byte, kRegionBytes> room;
   ByteWriter writer(room);
   PutHeader(writer, kRegionKind);
@@ -94,10 +94,10 @@ std::string EncodeRegionBlob(const RegionBlob& blob) {
   return ToString(writer);
 }
 
-absl::StatusOr<RegionBlob> DecodeRegionBlob(absl::string_view text) {
+absl::StatusOr<VerbsRegionBlob> DecodeVerbsRegionBlob(absl::string_view text) {
   ByteReader reader(AsBytes(text));
   HAVEN_RETURN_IF_ERROR(TakeHeader(reader, kRegionKind, "region"));
-  RegionBlob blob;
+  VerbsRegionBlob blob;
   blob.rails = reader.GetU32();
   for (uint32_t& rkey : blob.rkeys) rkey = reader.GetU32();
   const uint32_t reserved = reader.GetU32();
@@ -120,7 +120,7 @@ absl::StatusOr<RegionBlob> DecodeRegionBlob(absl::string_view text) {
   return blob;
 }
 
-std::string EncodeLinkBlob(const LinkBlob& blob) {
+std::string EncodeVerbsLinkBlob(const VerbsLinkBlob& blob) {
   std::array<std::byte, kMaxLinkBytes> room;
   ByteWriter writer(room);
   PutHeader(writer, kLinkKind);
@@ -136,10 +136,10 @@ std::string EncodeLinkBlob(const LinkBlob& blob) {
   return ToString(writer);
 }
 
-absl::StatusOr<LinkBlob> DecodeLinkBlob(absl::string_view text) {
+absl::StatusOr<VerbsLinkBlob> DecodeVerbsLinkBlob(absl::string_view text) {
   ByteReader reader(AsBytes(text));
   HAVEN_RETURN_IF_ERROR(TakeHeader(reader, kLinkKind, "link"));
-  LinkBlob blob;
+  VerbsLinkBlob blob;
   const uint32_t ways = reader.GetU32();
   if (!reader.ok() || ways == 0 || ways > kMaxRails) {
     return Unsound("link", absl::StrCat(ways, " ways; 1 to ", kMaxRails, " are allowed"));

@@ -32,14 +32,14 @@ inline constexpr uint64_t kMaxRegionBytes = uint64_t{1} << 44;
 // device.
 //
 //   magic u32, kind u16, version u16, rails u32, rkey u32 [2], reserved u32, address u64, bytes u64
-struct RegionBlob {
+struct VerbsRegionBlob {
   uint32_t rails = 0;  // 1 .. kMaxRails; keys beyond are 0.
   std::array<uint32_t, kMaxRails> rkeys = {};
   uint64_t address = 0;  // Of whole pages.
   uint64_t bytes = 0;    // Whole pages, 1 .. kMaxRegionBytes.
 };
-std::string EncodeRegionBlob(const RegionBlob& blob);
-absl::StatusOr<RegionBlob> DecodeRegionBlob(absl::string_view text);
+std::string EncodeVerbsRegionBlob(const VerbsRegionBlob& blob);
+absl::StatusOr<VerbsRegionBlob> DecodeVerbsRegionBlob(absl::string_view text);
 
 // Where a prepared link can be connected to: one way of several, each to be tried once. The way to
 // try first stands first.
@@ -51,11 +51,11 @@ struct LinkWayBlob {
   InetAddress address;  // Unicast, with a port.
   LinkToken token = {};
 };
-struct LinkBlob {
+struct VerbsLinkBlob {
   std::vector<LinkWayBlob> ways;  // 1 .. kMaxRails.
 };
-std::string EncodeLinkBlob(const LinkBlob& blob);
-absl::StatusOr<LinkBlob> DecodeLinkBlob(absl::string_view text);
+std::string EncodeVerbsLinkBlob(const VerbsLinkBlob& blob);
+absl::StatusOr<VerbsLinkBlob> DecodeVerbsLinkBlob(absl::string_view text);
 
 // The private data of a connection request. Bytes behind it are ignored: InfiniBand pads the field.
 //

@@ -9,12 +9,12 @@
 namespace haven {
 namespace {
 
-RegionBlob SomeRegion() {
+VerbsRegionBlob SomeRegion() {
   return {.rails = 2, .rkeys = {17, 0xfeedbeef}, .address = 0x7f00'0000'1000, .bytes = 1 << 20};
 }
 
-LinkBlob SomeLink() {
-  LinkBlob blob;
+VerbsLinkBlob SomeLink() {
+  VerbsLinkBlob blob;
   blob.ways.push_back({.rail = 1, .address = InetAddress::ParseHost("10.1.0.2")->WithPort(7000)});
   blob.ways.push_back({.rail = 0, .address = InetAddress::ParseHost("fd00::2")->WithPort(7001)});
   blob.ways[0].token.fill(std::byte{0x11});
@@ -27,8 +27,9 @@ std::string WithByte(std::string blob, size_t at, uint8_t value) {
   return blob;
 }
 
-TEST(RegionBlob, ComesBack) {
-  const absl::StatusOr<RegionBlob> blob = DecodeRegionBlob(EncodeRegionBlob(SomeRegion()));
+TEST(VerbsRegionBlob, ComesBack) {
+  const absl::StatusOr<VerbsRegionBlob> blob =
+      DecodeVerbsRegionBlob(EncodeVerbsRegionBlob(SomeRegion()));
   ASSERT_TRUE(blob.ok()) << blob.status();
   EXPECT_EQ(blob->rails, 2u);
   EXPECT_EQ(blob->rkeys, SomeRegion().rkeys);
@@ -36,37 +37,38 @@ TEST(RegionBlob, ComesBack) {
   EXPECT_EQ(blob->bytes, SomeRegion().bytes);
 }
 
-TEST(RegionBlob, HasTheBytesOfItsDescription) {
-  const std::string blob = EncodeRegionBlob(SomeRegion());
+TEST(VerbsRegionBlob, HasTheBytesOfItsDescription) {
+  const std::string blob = EncodeVerbsRegionBlob(SomeRegion());
   EXPECT_EQ(blob.size(), 40u);
   EXPECT_EQ(blob.substr(0, 4), "HVBB");
   EXPECT_EQ(blob.substr(4, 4), std::string("\x01\x00\x01\x00", 4));
   EXPECT_EQ(blob.substr(12, 4), std::string("\x11\x00\x00\x00", 4));
 }
 
-TEST(RegionBlob, OtherLengthsAreRefused) {
-  const std::string blob = EncodeRegionBlob(SomeRegion());
+TEST(VerbsRegionBlob, OtherLengthsAreRefused) {
+  const std::string blob = EncodeVerbsRegionBlob(SomeRegion());
   for (size_t bytes = 0; bytes < blob.size(); ++bytes) {
-    EXPECT_TRUE(absl::IsInvalidArgument(DecodeRegionBlob(blob.substr(0, bytes)).status())) << bytes;
+    EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsRegionBlob(blob.substr(0, bytes)).status()))
+        << bytes;
   }
-  EXPECT_TRUE(absl::IsInvalidArgument(DecodeRegionBlob(blob + '\0').status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsRegionBlob(blob + '\0').status()));
 }
 
-TEST(RegionBlob, AnotherMagicKindOrVersionIsRefused) {
-  const std::string blob = EncodeRegionBlob(SomeRegion());
+TEST(VerbsRegionBlob, AnotherMagicKindOrVersionIsRefused) {
+  const std::string blob = EncodeVerbsRegionBlob(SomeRegion());
   for (const size_t at : {0u, 3u, 4u, 5u, 6u, 7u}) {
     const auto other = static_cast<uint8_t>(blob[at] ^ 2);
-    EXPECT_TRUE(absl::IsInvalidArgument(DecodeRegionBlob(WithByte(blob, at, other)).status()))
+    EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsRegionBlob(WithByte(blob, at, other)).status()))
         << at;
   }
-  EXPECT_FALSE(DecodeRegionBlob(EncodeLinkBlob(SomeLink())).ok());
+  EXPECT_FALSE(DecodeVerbsRegionBlob(EncodeVerbsLinkBlob(SomeLink())).ok());
 }
 
-TEST(RegionBlob, FieldsBeyondTheirRangeAreRefused) {
-  const auto refused = [](RegionBlob blob) {
-    return absl::IsInvalidArgument(DecodeRegionBlob(EncodeRegionBlob(blob)).status());
+TEST(VerbsRegionBlob, FieldsBeyondTheirRangeAreRefused) {
+  const auto refused = [](VerbsRegionBlob blob) {
+    return absl::IsInvalidArgument(DecodeVerbsRegionBlob(EncodeVerbsRegionBlob(blob)).status());
   };
-  RegionBlob blob = SomeRegion();
+  VerbsRegionBlob blob = SomeRegion();
   blob.rails = 0;
   EXPECT_TRUE(refused(blob));
   blob.rails = 3;
@@ -83,12 +85,12 @@ TEST(RegionBlob, FieldsBeyondTheirRangeAreRefused) {
     blob.address = address;
     EXPECT_TRUE(refused(blob)) << address;
   }
-  EXPECT_FALSE(DecodeRegionBlob(WithByte(EncodeRegionBlob(SomeRegion()), 20, 1)).ok())
+  EXPECT_FALSE(DecodeVerbsRegionBlob(WithByte(EncodeVerbsRegionBlob(SomeRegion()), 20, 1)).ok())
       << "reserved";
 }
 
-TEST(LinkBlob, ComesBackInItsOrder) {
-  const absl::StatusOr<LinkBlob> blob = DecodeLinkBlob(EncodeLinkBlob(SomeLink()));
+TEST(VerbsLinkBlob, ComesBackInItsOrder) {
+  const absl::StatusOr<VerbsLinkBlob> blob = DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(SomeLink()));
   ASSERT_TRUE(blob.ok()) << blob.status();
   ASSERT_EQ(blob->ways.size(), 2u);
   EXPECT_EQ(blob->ways[0].rail, 1u);
@@ -97,41 +99,45 @@ TEST(LinkBlob, ComesBackInItsOrder) {
   EXPECT_EQ(blob->ways[1].address.ToString(), "[fd00::2]:7001");
 }
 
-TEST(LinkBlob, FitsIntoAControlMessage) { EXPECT_LE(EncodeLinkBlob(SomeLink()).size(), 4096u); }
-
-TEST(LinkBlob, OtherLengthsAreRefused) {
-  const std::string blob = EncodeLinkBlob(SomeLink());
-  for (size_t bytes = 0; bytes < blob.size(); ++bytes) {
-    EXPECT_TRUE(absl::IsInvalidArgument(DecodeLinkBlob(blob.substr(0, bytes)).status())) << bytes;
-  }
-  EXPECT_TRUE(absl::IsInvalidArgument(DecodeLinkBlob(blob + '\0').status()));
+TEST(VerbsLinkBlob, FitsIntoAControlMessage) {
+  EXPECT_LE(EncodeVerbsLinkBlob(SomeLink()).size(), 4096u);
 }
 
-TEST(LinkBlob, AddressesThatCanNotBeMeantAreRefused) {
+TEST(VerbsLinkBlob, OtherLengthsAreRefused) {
+  const std::string blob = EncodeVerbsLinkBlob(SomeLink());
+  for (size_t bytes = 0; bytes < blob.size(); ++bytes) {
+    EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsLinkBlob(blob.substr(0, bytes)).status()))
+        << bytes;
+  }
+  EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsLinkBlob(blob + '\0').status()));
+}
+
+TEST(VerbsLinkBlob, AddressesThatCanNotBeMeantAreRefused) {
   for (const char* host :
        {"0.0.0.0", "224.0.0.1", "255.255.255.255", "169.254.1.1", "::", "ff02::1", "fe80::1"}) {
-    LinkBlob blob = SomeLink();
+    VerbsLinkBlob blob = SomeLink();
     blob.ways[1].address = InetAddress::ParseHost(host)->WithPort(7000);
-    EXPECT_TRUE(absl::IsInvalidArgument(DecodeLinkBlob(EncodeLinkBlob(blob)).status())) << host;
+    EXPECT_TRUE(absl::IsInvalidArgument(DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(blob)).status()))
+        << host;
   }
 }
 
-TEST(LinkBlob, WaysBeyondTheirRangeAreRefused) {
-  LinkBlob blob = SomeLink();
+TEST(VerbsLinkBlob, WaysBeyondTheirRangeAreRefused) {
+  VerbsLinkBlob blob = SomeLink();
   blob.ways[1].rail = 1;
-  EXPECT_FALSE(DecodeLinkBlob(EncodeLinkBlob(blob)).ok()) << "a rail twice";
+  EXPECT_FALSE(DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(blob)).ok()) << "a rail twice";
   blob = SomeLink();
   blob.ways[0].rail = 2;
-  EXPECT_FALSE(DecodeLinkBlob(EncodeLinkBlob(blob)).ok());
+  EXPECT_FALSE(DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(blob)).ok());
   blob = SomeLink();
   blob.ways[0].address = blob.ways[0].address.WithPort(0);
-  EXPECT_FALSE(DecodeLinkBlob(EncodeLinkBlob(blob)).ok());
+  EXPECT_FALSE(DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(blob)).ok());
   blob.ways.clear();
-  EXPECT_FALSE(DecodeLinkBlob(EncodeLinkBlob(blob)).ok());
-  const std::string good = EncodeLinkBlob(SomeLink());
-  EXPECT_FALSE(DecodeLinkBlob(WithByte(good, 14, 5)).ok()) << "family";
-  EXPECT_FALSE(DecodeLinkBlob(WithByte(good, 18, 1)).ok()) << "reserved";
-  EXPECT_FALSE(DecodeLinkBlob(WithByte(good, 30, 1)).ok()) << "bytes behind an IPv4 address";
+  EXPECT_FALSE(DecodeVerbsLinkBlob(EncodeVerbsLinkBlob(blob)).ok());
+  const std::string good = EncodeVerbsLinkBlob(SomeLink());
+  EXPECT_FALSE(DecodeVerbsLinkBlob(WithByte(good, 14, 5)).ok()) << "family";
+  EXPECT_FALSE(DecodeVerbsLinkBlob(WithByte(good, 18, 1)).ok()) << "reserved";
+  EXPECT_FALSE(DecodeVerbsLinkBlob(WithByte(good, 30, 1)).ok()) << "bytes behind an IPv4 address";
 }
 
 TEST(Join, ComesBackFromPaddedData) {

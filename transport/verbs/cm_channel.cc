@@ -65,7 +65,7 @@ absl::StatusOr<std::optional<CmEvent>> CmChannel::Next() {
   return event;
 }
 
-absl::StatusOr<CmEvent> CmChannel::Await(const Deadline& deadline, absl::string_view what) {
+absl::StatusOr<CmEvent> CmChannel::Await(const NetDeadline& deadline, absl::string_view what) {
   for (;;) {
     HAVEN_ASSIGN_OR_RETURN(const std::optional<CmEvent> event, Next());
     if (event.has_value()) return *event;

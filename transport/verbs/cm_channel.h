@@ -53,7 +53,7 @@ class CmChannel {
   // The next event, or nullopt if none waits.
   absl::StatusOr<std::optional<CmEvent>> Next();
   // Waits for one. DeadlineExceeded names `what` was waited for.
-  absl::StatusOr<CmEvent> Await(const Deadline& deadline, absl::string_view what);
+  absl::StatusOr<CmEvent> Await(const NetDeadline& deadline, absl::string_view what);
 
   int fd() const { return channel_->fd; }
 

@@ -31,7 +31,7 @@ absl::Status EventError(const CmEvent& event, const std::string& where) {
 }
 
 absl::StatusOr<CmEvent> AwaitStep(CmChannel& channel, rdma_cm_event_type wanted,
-                                  const Deadline& deadline, const std::string& where) {
+                                  const NetDeadline& deadline, const std::string& where) {
   absl::StatusOr<CmEvent> event =
       channel.Await(deadline, absl::StrCat(rdma_event_str(wanted), ", ", where));
   if (event.ok() && event->type != wanted) return EventError(*event, where);
@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<CmQueuePair>> ConnectQueuePair(const Rail& rail,
                                                               const InetAddress& acceptor,
                                                               const Join& join,
                                                               const QueuePairOptions& options,
-                                                              const Deadline& deadline) {
+                                                              const NetDeadline& deadline) {
   const std::string where =
       absl::StrCat("link from ", rail.Describe(), " to ", acceptor.ToString());
   HAVEN_ASSIGN_OR_RETURN(CmChannel channel, CmChannel::Open());

@@ -41,7 +41,7 @@ absl::StatusOr<std::unique_ptr<CmQueuePair>> ConnectQueuePair(const Rail& rail,
                                                               const InetAddress& acceptor,
                                                               const Join& join,
                                                               const QueuePairOptions& options,
-                                                              const Deadline& deadline);
+                                                              const NetDeadline& deadline);
 
 }  // namespace haven
 

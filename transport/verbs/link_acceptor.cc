@@ -63,14 +63,14 @@ absl::Status LinkAcceptor::ListenOn(const Rail& rail) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<LinkBlob> LinkAcceptor::Prepare() {
+absl::StatusOr<VerbsLinkBlob> LinkAcceptor::Prepare() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (cut_off_) return CutOffError();
   if (prepared_.size() == kMaxPrepared) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the peer has connected to none of the last ", kMaxPrepared, " links"));
   }
-  LinkBlob blob;
+  VerbsLinkBlob blob;
   Prepared link;
   const auto rails = static_cast<uint32_t>(rails_.size());
   for (uint32_t i = 0; i < rails; ++i) {
@@ -86,7 +86,7 @@ absl::StatusOr<LinkBlob> LinkAcceptor::Prepare() {
   return blob;
 }
 
-absl::StatusOr<LinkAcceptor::Accepted> LinkAcceptor::Accept(const Deadline& deadline) {
+absl::StatusOr<LinkAcceptor::Accepted> LinkAcceptor::Accept(const NetDeadline& deadline) {
   for (;;) {
     std::vector<pollfd> waiting;
     {

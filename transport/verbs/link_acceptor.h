@@ -46,13 +46,13 @@ class LinkAcceptor {
   // Prepares one more link. The rail named first alternates, so that two links that are prepared
   // one after the other go over different rails. ResourceExhausted beyond kMaxPrepared;
   // FailedPrecondition after CutOff().
-  absl::StatusOr<LinkBlob> Prepare();
+  absl::StatusOr<VerbsLinkBlob> Prepare();
 
   // The queue pair of the link that was prepared first, once its peer has connected.
   // FailedPrecondition: none is prepared, or CutOff() was called; Unavailable: the peer has taken
   // this link by each rail and then given it up, the link is not prepared any more;
   // DeadlineExceeded: not yet, the link stays prepared, the call may be repeated.
-  absl::StatusOr<Accepted> Accept(const Deadline& deadline);
+  absl::StatusOr<Accepted> Accept(const NetDeadline& deadline);
 
   // Gives up what is prepared. An error: a queue pair could not be destroyed; it stays here and the
   // call may be repeated.

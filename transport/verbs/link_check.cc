@@ -80,8 +80,8 @@ absl::StatusOr<int> Serve(Transport& transport, const Arguments& arguments) {
   // Its ends are of no interest, but for --once.
   if (!arguments.once) signal(SIGCHLD, SIG_IGN);
   for (;;) {
-    HAVEN_ASSIGN_OR_RETURN(const bool ready,
-                           WaitForFd(listener->fd(), POLLIN, Deadline(absl::InfiniteDuration())));
+    HAVEN_ASSIGN_OR_RETURN(
+        const bool ready, WaitForFd(listener->fd(), POLLIN, NetDeadline(absl::InfiniteDuration())));
     if (!ready) continue;
     HAVEN_ASSIGN_OR_RETURN(const std::optional<int> connection, listener->Accept());
     if (!connection.has_value()) continue;

@@ -19,7 +19,7 @@ absl::Status SendCheck(ControlChannel& channel, absl::string_view word, absl::st
 }
 
 absl::StatusOr<CheckMessage> ReceiveCheck(ControlChannel& channel) {
-  const Deadline deadline(kCheckTimeout);
+  const NetDeadline deadline(kCheckTimeout);
   for (;;) {
     HAVEN_ASSIGN_OR_RETURN(const std::optional<std::vector<std::byte>> bytes, channel.Receive());
     if (bytes.has_value()) {
@@ -34,7 +34,7 @@ absl::StatusOr<CheckMessage> ReceiveCheck(ControlChannel& channel) {
 }
 
 absl::StatusOr<Completion> NextCompletion(Link& link, absl::Duration timeout) {
-  const Deadline deadline(timeout);
+  const NetDeadline deadline(timeout);
   Completion completion;
   for (;;) {
     if (link.Poll({&completion, 1}) == 1) return completion;

@@ -139,24 +139,24 @@ absl::StatusOr<RemoteRegion> VerbsEndpoint::Export(const LocalRegion& region) co
 absl::StatusOr<std::string> VerbsEndpoint::Offer(const LocalRegion& region) {
   HAVEN_ASSIGN_OR_RETURN(const Registered* found, FindExportable(region));
   const std::span<std::byte> bytes = found->memory.bytes();
-  return EncodeRegionBlob({.rails = static_cast<uint32_t>(rails_.size()),
-                           .rkeys = found->rkeys,
-                           .address = reinterpret_cast<uintptr_t>(bytes.data()),
-                           .bytes = bytes.size()});
+  return EncodeVerbsRegionBlob({.rails = static_cast<uint32_t>(rails_.size()),
+                                .rkeys = found->rkeys,
+                                .address = reinterpret_cast<uintptr_t>(bytes.data()),
+                                .bytes = bytes.size()});
 }
 
 // There is nothing to wait for: the blob says everything.
 absl::StatusOr<RemoteRegion> VerbsEndpoint::Import(absl::string_view blob,
                                                    absl::Duration /*timeout*/) {
-  HAVEN_ASSIGN_OR_RETURN(const RegionBlob region, DecodeRegionBlob(blob));
+  HAVEN_ASSIGN_OR_RETURN(const VerbsRegionBlob region, DecodeVerbsRegionBlob(blob));
   return RemoteRegion{
       .key = PackRemoteKeys(region.rkeys), .base = region.address, .bytes = region.bytes};
 }
 
 absl::StatusOr<std::string> VerbsEndpoint::PrepareLink() {
   HAVEN_RETURN_IF_ERROR(Undestroyed());
-  HAVEN_ASSIGN_OR_RETURN(const LinkBlob blob, acceptor_->Prepare());
-  return EncodeLinkBlob(blob);
+  HAVEN_ASSIGN_OR_RETURN(const VerbsLinkBlob blob, acceptor_->Prepare());
+  return EncodeVerbsLinkBlob(blob);
 }
 
 // The rail of the same number, where there is one that speaks the same family.
@@ -169,9 +169,9 @@ uint32_t VerbsEndpoint::LocalRailFor(uint32_t remote_rail, const InetAddress& ad
 
 absl::StatusOr<std::unique_ptr<Link>> VerbsEndpoint::ConnectLink(absl::string_view blob,
                                                                  absl::Duration timeout) {
-  HAVEN_ASSIGN_OR_RETURN(const LinkBlob link, DecodeLinkBlob(blob));
+  HAVEN_ASSIGN_OR_RETURN(const VerbsLinkBlob link, DecodeVerbsLinkBlob(blob));
   HAVEN_RETURN_IF_ERROR(Undestroyed());
-  const Deadline deadline(timeout);
+  const NetDeadline deadline(timeout);
   absl::Status failed;
   for (size_t i = 0; i < link.ways.size(); ++i) {
     const LinkWayBlob& way = link.ways[i];
@@ -188,7 +188,7 @@ absl::StatusOr<std::unique_ptr<Link>> VerbsEndpoint::ConnectLink(absl::string_vi
 }
 
 absl::StatusOr<std::unique_ptr<Link>> VerbsEndpoint::AcceptLink(absl::Duration timeout) {
-  HAVEN_ASSIGN_OR_RETURN(LinkAcceptor::Accepted accepted, acceptor_->Accept(Deadline(timeout)));
+  HAVEN_ASSIGN_OR_RETURN(LinkAcceptor::Accepted accepted, acceptor_->Accept(NetDeadline(timeout)));
   return MakeLink(std::move(accepted.pair), accepted.rail, accepted.peer_rail);
 }
 

@@ -34,7 +34,7 @@ class VerbsTransport final : public Transport {
 
   absl::StatusOr<std::unique_ptr<ControlChannel>> Connect(absl::string_view address,
                                                           absl::Duration timeout) override {
-    const Deadline deadline(timeout);
+    const NetDeadline deadline(timeout);
     HAVEN_ASSIGN_OR_RETURN(const InetAddress to, Resolve(address));
     return TlsControlChannel::Connect(to, credentials_, own_, deadline,
                                       absl::StrCat(kVerbsScheme, to.ToString()));
@@ -42,7 +42,7 @@ class VerbsTransport final : public Transport {
 
   absl::StatusOr<std::unique_ptr<ControlChannel>> Adopt(int fd, absl::Duration timeout) override {
     UniqueFd socket(fd);
-    const Deadline deadline(timeout);
+    const NetDeadline deadline(timeout);
     HAVEN_ASSIGN_OR_RETURN(const InetAddress from, InetAddress::PeerOf(socket.get()));
     HAVEN_ASSIGN_OR_RETURN(
         std::unique_ptr<TlsControlChannel> channel,

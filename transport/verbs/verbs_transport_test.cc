@@ -80,7 +80,7 @@ class VerbsTransportTest : public ::testing::Test {
     auto listener = backup_->Listen("rdma:127.0.0.1:0");
     ASSERT_TRUE(listener.ok()) << listener.status();
     std::thread adopting([&] {
-      HAVEN_CHECK(*WaitForFd((*listener)->fd(), POLLIN, Deadline(kTestTimeout)));
+      HAVEN_CHECK(*WaitForFd((*listener)->fd(), POLLIN, NetDeadline(kTestTimeout)));
       const auto fd = (*listener)->Accept();
       HAVEN_CHECK(fd.ok() && fd->has_value());
       auto channel = backup_->Adopt(**fd, kTestTimeout);

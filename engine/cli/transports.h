@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Which transport an address means, and what it needs to prove who is who.
+#ifndef HAVEN_ENGINE_CLI_TRANSPORTS_H_
+#define HAVEN_ENGINE_CLI_TRANSPORTS_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/cli/options.h"
+#include "engine/control/group_record.h"
+#include "transport/endpoint.h"
+
+namespace haven {
+
+// The forms of an address, for --help.
+inline constexpr char kAddressForms[] = "unix:/PATH, rdma:HOST:PORT[,dev=DEVICE][,rail=ADDRESS]";
+
+// InvalidArgument, with the option, unless a transport of this binary knows such an address.
+absl::Status CheckAddress(const char* option, const std::string& address);
+
+// psk, ca, certificate, key, insecure.
+std::vector<OptionSpec> CredentialSpecs();
+
+// Puts what is given of them into the record, with absolute paths.
+void ReadCredentials(const Options& options, GroupRecord* record);
+
+// Makes the transport of a checked address with the credentials of `record`, which RDMA needs and
+// Unix sockets, whose peers are of this host, do not. Errors: those of MakeVerbsTransport.
+absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(const std::string& address,
+                                                         const GroupRecord& record);
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CLI_TRANSPORTS_H_
