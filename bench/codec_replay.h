@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sends a trace of dirty pages through one method and measures it.
+#ifndef HAVEN_BENCH_CODEC_REPLAY_H_
+#define HAVEN_BENCH_CODEC_REPLAY_H_
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+#include "bench/capture/page_trace.h"
+#include "engine/codec/page_codec.h"
+
+namespace haven {
+
+// What the content of a trace allows.
+struct TraceFacts {
+  uint64_t pages = 0;
+  double known_share = 0;      // Of the pages: a version before is known.
+  double unchanged_share = 0;  // Of the bytes of these: as before.
+  double zero_share = 0;       // Of all bytes.
+};
+TraceFacts LookAt(const PageTrace& trace);
+
+struct ReplayResult {
+  std::string name;
+  uint64_t pages = 0;
+  uint64_t wire_bytes = 0;
+  double encode_seconds = 0;
+  double decode_seconds = 0;  // 0: not measured.
+
+  double bytes_per_page() const {
+    return static_cast<double>(wire_bytes) / static_cast<double>(pages);
+  }
+  double encode_gb_s() const { return Speed(encode_seconds); }
+  double decode_gb_s() const { return Speed(decode_seconds); }
+
+ private:
+  double Speed(double seconds) const {
+    return seconds == 0 ? 0 : static_cast<double>(pages * kPageBytes) / seconds / 1e9;
+  }
+};
+
+enum class Peer {
+  kRaw,     // Whole pages.
+  kPlain,   // The engine without codec: raw and zero runs.
+  kXbzrle,  // A page at a time, 11 bytes of header as in QEMU, every version before in the cache.
+  kLz4,     // These three: 64 pages at a time, one frame header each.
+  kDeflate,
+  kZstd,
+};
+ReplayResult ReplayPeer(const PageTrace& trace, Peer peer, std::chrono::milliseconds least);
+
+struct CodecCase {
+  std::string name;
+  unsigned block_shift = kMinBlockShift;
+  bool cache = true;  // Versions before are kept; else their hashes.
+  CodecSettings settings;
+};
+// Fails (HAVEN_CHECK) if the replica does not become what the trace says.
+ReplayResult ReplayCodec(const PageTrace& trace, const CodecCase& one,
+                         std::chrono::milliseconds least);
+
+}  // namespace haven
+
+#endif  // HAVEN_BENCH_CODEC_REPLAY_H_

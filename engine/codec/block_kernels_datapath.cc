@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <immintrin.h>
+
+#include <array>
+
+#include "engine/codec/block_kernels.h"
+
+namespace haven {
+namespace {
+
+// Unaligned loads of 16, 32 and 64 bytes. The casts are the intrinsics' own convention.
+__m128i Load128(const std::byte* from) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i_u*>(from));
+}
+[[gnu::target("avx2")]] __m256i Load256(const std::byte* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i_u*>(from));
+}
+[[gnu::target("avx512f,avx512bw")]] __m512i Load512(const std::byte* from) {
+  return _mm512_loadu_si512(from);
+}
+
+uint64_t ChangedBytesSse2(const std::byte* before, const std::byte* after) {
+  uint64_t changed = 0;
+  for (size_t at = 0; at < kLineBytes; at += 16) {
+    const __m128i equal = _mm_cmpeq_epi8(Load128(before + at), Load128(after + at));
+    changed |= static_cast<uint64_t>(static_cast<uint16_t>(~_mm_movemask_epi8(equal))) << at;
+  }
+  return changed;
+}
+
+uint64_t ChangedLinesSse2(const std::byte* before, const std::byte* after) {
+  uint64_t changed = 0;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    __m128i differ = _mm_setzero_si128();
+    for (size_t at = line * kLineBytes; at < (line + 1) * kLineBytes; at += 16) {
+      differ = _mm_or_si128(differ, _mm_xor_si128(Load128(before + at), Load128(after + at)));
+    }
+    const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(differ, _mm_setzero_si128()));
+    changed |= static_cast<uint64_t>(equal != 0xffff) << line;
+  }
+  return changed;
+}
+
+uint64_t NonzeroLinesSse2(const std::byte* page) {
+  uint64_t nonzero = 0;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    __m128i any = _mm_setzero_si128();
+    for (size_t at = line * kLineBytes; at < (line + 1) * kLineBytes; at += 16) {
+      any = _mm_or_si128(any, Load128(page + at));
+    }
+    const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128()));
+    nonzero |= static_cast<uint64_t>(equal != 0xffff) << line;
+  }
+  return nonzero;
+}
+
+[[gnu::target("avx2")]] uint64_t ChangedBytesAvx2(const std::byte* before, const std::byte* after) {
+  uint64_t changed = 0;
+  for (size_t at = 0; at < kLineBytes; at += 32) {
+    const __m256i equal = _mm256_cmpeq_epi8(Load256(before + at), Load256(after + at));
+    changed |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << at;
+  }
+  return changed;
+}
+
+[[gnu::target("avx2")]] uint64_t ChangedLinesAvx2(const std::byte* before, const std::byte* after) {
+  uint64_t changed = 0;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    const size_t at = line * kLineBytes;
+    const __m256i differ =
+        _mm256_or_si256(_mm256_xor_si256(Load256(before + at), Load256(after + at)),
+                        _mm256_xor_si256(Load256(before + at + 32), Load256(after + at + 32)));
+    changed |= static_cast<uint64_t>(_mm256_testz_si256(differ, differ) == 0) << line;
+  }
+  return changed;
+}
+
+[[gnu::target("avx2")]] uint64_t NonzeroLinesAvx2(const std::byte* page) {
+  uint64_t nonzero = 0;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    const size_t at = line * kLineBytes;
+    const __m256i any = _mm256_or_si256(Load256(page + at), Load256(page + at + 32));
+    nonzero |= static_cast<uint64_t>(_mm256_testz_si256(any, any) == 0) << line;
+  }
+  return nonzero;
+}
+
+[[gnu::target("avx512f,avx512bw")]] uint64_t ChangedBytesAvx512(const std::byte* before,
+                                                                const std::byte* after) {
+  return _mm512_cmpneq_epi8_mask(Load512(before), Load512(after));
+}
+
+constexpr BlockKernels kSse2 = {"sse2", ChangedLinesSse2, ChangedBytesSse2, NonzeroLinesSse2};
+constexpr BlockKernels kAvx2 = {"avx2", ChangedLinesAvx2, ChangedBytesAvx2, NonzeroLinesAvx2};
+// Going through whole pages is bound by the loads, where wider registers gain nothing; only the
+// mask of bytes does in one instruction what takes four.
+constexpr BlockKernels kAvx512 = {"avx512", ChangedLinesAvx2, ChangedBytesAvx512, NonzeroLinesAvx2};
+
+// The best first. What the compiler reports includes that the system saves the registers.
+struct Variants {
+  Variants() {
+    const bool avx2 = __builtin_cpu_supports("avx2");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")) {
+      list[count++] = &kAvx512;
+    }
+    if (avx2) list[count++] = &kAvx2;
+    list[count++] = &kSse2;
+  }
+  std::array<const BlockKernels*, 3> list{};
+  size_t count = 0;
+};
+
+}  // namespace
+
+std::span<const BlockKernels* const> AvailableKernels() {
+  static const Variants variants;
+  return std::span(variants.list).first(variants.count);
+}
+
+const BlockKernels& BestKernels() { return *AvailableKernels().front(); }
+
+}  // namespace haven

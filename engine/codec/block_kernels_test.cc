@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/codec/block_kernels.h"
+
+#include <bit>
+#include <cstring>
+#include <vector>
+
+#include "engine/base/random.h"
+#include "gtest/gtest.h"
+
+namespace haven {
+namespace {
+
+TEST(BlockKernels, AllVariantsAgreeWithTheObviousLoop) {
+  Random random(1);
+  ASSERT_GE(AvailableKernels().size(), 1u);
+  std::vector<std::byte> room(2 * kPageBytes + 2);
+  // Odd addresses: nothing may need alignment.
+  std::byte* const before = room.data() + 1;
+  std::byte* const after = room.data() + kPageBytes + 1;
+  for (int round = 0; round < 300; ++round) {
+    if (round % 2 == 0) random.Fill({before, kPageBytes});
+    if (round % 2 == 1) std::memset(before, 0, kPageBytes);
+    std::memcpy(after, before, kPageBytes);
+    for (uint64_t i = random.Below(50); i > 0; --i) {
+      after[random.Below(kPageBytes)] = static_cast<std::byte>(random.Below(3));
+    }
+    uint64_t changed = 0;
+    uint64_t nonzero = 0;
+    for (size_t i = 0; i < kPageBytes; ++i) {
+      changed |= uint64_t{before[i] != after[i]} << (i / kLineBytes);
+      nonzero |= uint64_t{after[i] != std::byte{0}} << (i / kLineBytes);
+    }
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < kLineBytes; ++i) bytes |= uint64_t{before[i] != after[i]} << i;
+    for (const BlockKernels* kernels : AvailableKernels()) {
+      EXPECT_EQ(kernels->changed_lines(before, after), changed) << kernels->name;
+      EXPECT_EQ(kernels->nonzero_lines(after), nonzero) << kernels->name;
+      EXPECT_EQ(kernels->changed_bytes(before, after), bytes) << kernels->name;
+    }
+  }
+}
+
+TEST(BlockKernels, MasksOfLinesAndBlocks) {
+  Random random(2);
+  for (int round = 0; round < 1000; ++round) {
+    const uint64_t lines = random.Next() & random.Next() & random.Next();
+    EXPECT_EQ(LinesToBlocks(lines, 6), lines);
+    for (const unsigned shift : {7u, 8u}) {
+      const unsigned per_block = 1u << (shift - 6);
+      uint64_t blocks = 0;
+      uint64_t back = 0;
+      for (unsigned line = 0; line < 64; ++line) blocks |= (lines >> line & 1) << line / per_block;
+      for (unsigned line = 0; line < 64; ++line) back |= (blocks >> line / per_block & 1) << line;
+      EXPECT_EQ(LinesToBlocks(lines, shift), blocks);
+      EXPECT_EQ(BlocksToLines(blocks, shift), back);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// An epoch is encoded, checked, applied and acknowledged without an allocation.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "engine/codec/codec_testing.h"
+#include "gtest/gtest.h"
+
+namespace {
+std::atomic<size_t> g_allocations{0};
+}  // namespace
+
+void* operator new(size_t bytes) {
+  ++g_allocations;
+  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace haven {
+namespace {
+
+TEST(CodecAllocation, AnEpochAllocatesNothing) {
+  TestGuest guest(256);
+  TestGuest replica(256);
+  const GuestMemory* const memories = &replica.memory();
+  PageCodec codec(
+      {.page_counts = {256}, .cache_pages = 100, .hashes = true, .max_epoch_pages = 256},
+      TestKey());
+  CodecWorker worker;
+  CodedFrameDecoder decoder;
+  const uint64_t counts[] = {256};
+  EpochPageSet pages(counts);
+  auto page = std::make_unique<CodedPage>();
+  std::vector<std::byte> out(kMaxCodedPages * kPageBytes);
+  std::vector<CodecPage> batch(kMaxCodedPages);
+  Random random(1);
+  const CodecRun run{.domain = 0, .first = 0, .pages = 256};
+  for (int epoch = 0; epoch < 12; ++epoch) {
+    for (uint32_t gfn = 0; gfn < 256; ++gfn) {
+      for (int i = 0; i < 9; ++i) guest.Page(gfn)[random.Below(kPageBytes)] ^= std::byte{1};
+    }
+    const size_t before = g_allocations;
+    codec.BeginEpoch({.compression = static_cast<Compression>(epoch % 4)}, {&run, 1});
+    pages.Begin();
+    for (uint32_t first = 0; first < 256; first += kMaxCodedPages) {
+      for (uint32_t i = 0; i < kMaxCodedPages; ++i) batch[i] = {first + i, guest.Page(first + i)};
+      const EncodedFrame frame = codec.EncodeFrame(worker, 0, batch, out);
+      if (frame.outcome != EncodedFrame::Outcome::kCoded) continue;
+      decoder.Open({frame.first_gfn, frame.records, std::span(out).first(frame.body_bytes)});
+      while (decoder.Next(page.get())) {
+        pages.AddWritten(0, page->gfn, 1);
+        ApplyCodedPage(*page, decoder.block_shift(), {&memories, 1}, replica.Page(page->gfn));
+      }
+      ASSERT_TRUE(decoder.status().ok());
+    }
+    if (epoch % 5 == 4) {
+      codec.Fail();
+    } else {
+      codec.Acknowledge();
+    }
+    EXPECT_EQ(g_allocations, before) << "epoch " << epoch;
+  }
+}
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Chooses how much work an epoch's pages are worth: the level at which the commit comes soonest.
+#ifndef HAVEN_ENGINE_CODEC_CODEC_POLICY_H_
+#define HAVEN_ENGINE_CODEC_CODEC_POLICY_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace haven {
+
+// From no work to most. The engine gives each its CodecSettings.
+enum class CodecLevel : uint8_t {
+  kOff = 0,     // Raw and zero runs.
+  kBlocks = 1,  // Changed blocks, byte runs, sharing.
+  kLz4 = 2,     // The same and LZ4.
+  kDense = 3,   // The same and zstd.
+};
+inline constexpr size_t kCodecLevels = 4;
+
+// "off", "blocks", "lz4" or "dense".
+const char* CodecLevelName(CodecLevel level);
+
+// What one committed epoch showed.
+struct CodecSample {
+  CodecLevel level = CodecLevel::kOff;
+  uint64_t pages = 0;
+  uint64_t wire_bytes = 0;
+  int64_t encode_ns = 0;  // Resume of the guest to the last byte encoded, all threads together.
+  int64_t wire_ns = 0;    // From there to the acknowledgement.
+};
+
+// Keeps for each level the time and the bytes that a page costs, and for the wire the time of an
+// epoch and of a byte, all as moving averages. Decide() takes the level with the least
+//   pages * encode time + epoch time + pages * bytes * byte time.
+// A level that is not in use is tried for a few epochs now and then, as its numbers grow old: more
+// rarely the worse it did, and never for more than kTrialShare of the time, so that where the codec
+// gains nothing its price stays within that. The first epochs of a trial do not count: the
+// baselines have to fill. Pure logic: time comes with the samples. Not thread-safe.
+class CodecPolicy {
+ public:
+  // The part of all commit time that trials may add.
+  static constexpr double kTrialShare = 0.03;
+  // A level takes over if it promises at least this part less.
+  static constexpr double kMinGain = 0.05;
+  static constexpr uint32_t kTrialEpochs = 6;
+  static constexpr uint32_t kWarmupEpochs = 3;
+  static constexpr uint32_t kFirstTrialAfter = 8;  // Epochs; doubles with each trial in vain.
+  static constexpr uint32_t kMaxTrialAfter = 4096;
+
+  // The level for the next epoch.
+  CodecLevel Decide();
+
+  // Takes in a committed epoch. Epochs without pages say nothing and are left out; so are epochs
+  // that were sent at another level than Decide() said, but for what they say of the wire.
+  void Add(const CodecSample& sample);
+
+  // An epoch failed: the baselines of its pages are gone, so a trial that runs starts over.
+  void AddFailure();
+
+  // By hand: the given level always, until SetAutomatic().
+  void SetFixed(CodecLevel level);
+  void SetAutomatic();
+  bool automatic() const { return !fixed_; }
+
+  // For the status: what Decide() works with. 0: not known.
+  double encode_ns_per_page(CodecLevel level) const { return Of(level).encode_ns; }
+  double bytes_per_page(CodecLevel level) const { return Of(level).bytes; }
+  double wire_ns_per_byte() const { return wire_ns_per_byte_; }
+  double wire_ns_per_epoch() const { return wire_ns_per_epoch_; }
+  CodecLevel current() const { return current_; }
+
+ private:
+  struct Level {
+    bool known = false;
+    double encode_ns = 0;  // A page.
+    double bytes = 0;      // A page.
+    uint32_t epochs_until_trial = kFirstTrialAfter;
+    uint32_t trial_after = kFirstTrialAfter;
+  };
+  const Level& Of(CodecLevel level) const { return levels_[static_cast<size_t>(level)]; }
+  Level& Of(CodecLevel level) { return levels_[static_cast<size_t>(level)]; }
+
+  double Predict(const Level& level) const;
+  void AddWire(const CodecSample& sample);
+  void StartTrialIfDue();
+  void EndTrial();
+  void TakeBest();
+
+  std::array<Level, kCodecLevels> levels_{};
+  bool fixed_ = false;
+  CodecLevel current_ = CodecLevel::kOff;  // What is best, or what is set by hand.
+  bool trying_ = false;
+  CodecLevel trial_ = CodecLevel::kOff;
+  uint32_t trial_epochs_ = 0;
+
+  // Weighted sums over epochs of bytes and of wire time, for a straight line through them.
+  double weight_ = 0;
+  double sum_bytes_ = 0;
+  double sum_time_ = 0;
+  double sum_bytes_bytes_ = 0;
+  double sum_bytes_time_ = 0;
+  double wire_ns_per_byte_ = 0;
+  double wire_ns_per_epoch_ = 0;
+  double pages_per_epoch_ = 0;
+
+  double all_ns_ = 0;          // Commit time so far, old time fading.
+  double trial_extra_ns_ = 0;  // Of it, what trials took beyond the level in use.
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CODEC_CODEC_POLICY_H_

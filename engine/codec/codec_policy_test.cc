@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/codec/codec_policy.h"
+
+#include "engine/base/random.h"
+#include "gtest/gtest.h"
+
+namespace haven {
+namespace {
+
+// A wire and a processor: what an epoch takes at each level.
+struct World {
+  double ns_per_byte = 0.1;
+  double ns_per_epoch = 20000;
+  double encode_ns[kCodecLevels] = {100, 500, 1500, 3000};
+  double bytes[kCodecLevels] = {4112, 400, 240, 170};
+
+  double Nanoseconds(CodecLevel level, uint64_t pages) const {
+    const size_t i = static_cast<size_t>(level);
+    return ns_per_epoch + static_cast<double>(pages) * (encode_ns[i] + bytes[i] * ns_per_byte);
+  }
+};
+
+struct Outcome {
+  double total_ns = 0;
+  double off_ns = 0;  // At level off all the time.
+  CodecLevel last = CodecLevel::kOff;
+};
+
+Outcome Simulate(const World& world, CodecPolicy& policy, int epochs, uint64_t seed = 1) {
+  Random random(seed);
+  Outcome outcome;
+  for (int i = 0; i < epochs; ++i) {
+    const uint64_t pages = 500 + random.Below(1000);
+    const CodecLevel level = policy.Decide();
+    const size_t at = static_cast<size_t>(level);
+    const double noise = 0.95 + 0.1 * random.Unit();
+    const double bytes = static_cast<double>(pages) * world.bytes[at];
+    const double encode = static_cast<double>(pages) * world.encode_ns[at] * noise;
+    const double wire = (world.ns_per_epoch + bytes * world.ns_per_byte) * noise;
+    policy.Add({.level = level,
+                .pages = pages,
+                .wire_bytes = static_cast<uint64_t>(bytes),
+                .encode_ns = static_cast<int64_t>(encode),
+                .wire_ns = static_cast<int64_t>(wire)});
+    outcome.total_ns += encode + wire;
+    outcome.off_ns += world.Nanoseconds(CodecLevel::kOff, pages);
+    outcome.last = policy.current();
+  }
+  return outcome;
+}
+
+TEST(CodecPolicy, StaysOutOfTheWayOnAFastWire) {
+  CodecPolicy policy;
+  const World world{.ns_per_byte = 0.04};  // 200 Gb/s: 4112 bytes take 164 ns, encoding 500.
+  const Outcome outcome = Simulate(world, policy, 3000);
+  EXPECT_EQ(outcome.last, CodecLevel::kOff);
+  EXPECT_LT(outcome.total_ns, 1.05 * outcome.off_ns);
+}
+
+TEST(CodecPolicy, TakesTheLevelOfLeastLatency) {
+  for (const auto& [ns_per_byte, best] :
+       {std::pair{0.32, CodecLevel::kBlocks}, std::pair{8.0, CodecLevel::kLz4},
+        std::pair{80.0, CodecLevel::kDense}}) {
+    CodecPolicy policy;
+    const Outcome outcome = Simulate({.ns_per_byte = ns_per_byte}, policy, 3000);
+    EXPECT_EQ(outcome.last, best) << ns_per_byte;
+    EXPECT_LT(outcome.total_ns, outcome.off_ns);
+  }
+}
+
+TEST(CodecPolicy, FollowsTheWire) {
+  CodecPolicy policy;
+  EXPECT_EQ(Simulate({.ns_per_byte = 0.04}, policy, 1000).last, CodecLevel::kOff);
+  EXPECT_NE(Simulate({.ns_per_byte = 80}, policy, 1000).last, CodecLevel::kOff);
+  EXPECT_EQ(Simulate({.ns_per_byte = 0.04}, policy, 3000).last, CodecLevel::kOff);
+}
+
+TEST(CodecPolicy, SeparatesTheWiresLatencyFromItsSpeed) {
+  CodecPolicy policy;
+  const World world{.ns_per_byte = 1, .ns_per_epoch = 500000};
+  Simulate(world, policy, 300);
+  EXPECT_NEAR(policy.wire_ns_per_byte(), 1, 0.5);
+  EXPECT_NEAR(policy.wire_ns_per_epoch(), 500000, 300000);
+}
+
+TEST(CodecPolicy, IncompressiblePagesAreLeftAlone) {
+  CodecPolicy policy;
+  const World world{.ns_per_byte = 0.32, .bytes = {4112, 4112, 4112, 4112}};
+  const Outcome outcome = Simulate(world, policy, 3000);
+  EXPECT_EQ(outcome.last, CodecLevel::kOff);
+  EXPECT_LT(outcome.total_ns, 1.05 * outcome.off_ns);
+}
+
+TEST(CodecPolicy, ByHandWinsUntilAutomaticAgain) {
+  CodecPolicy policy;
+  policy.SetFixed(CodecLevel::kDense);
+  EXPECT_FALSE(policy.automatic());
+  Simulate({.ns_per_byte = 0.04}, policy, 100);
+  EXPECT_EQ(policy.Decide(), CodecLevel::kDense);
+  EXPECT_NEAR(policy.bytes_per_page(CodecLevel::kDense), 170, 1);
+  policy.SetAutomatic();
+  EXPECT_EQ(Simulate({.ns_per_byte = 0.04}, policy, 3000).last, CodecLevel::kOff);
+}
+
+TEST(CodecPolicy, EmptyEpochsSayNothing) {
+  CodecPolicy policy;
+  for (int i = 0; i < 100; ++i) policy.Add({.level = policy.Decide(), .wire_ns = 1000000});
+  EXPECT_EQ(policy.wire_ns_per_byte(), 0);
+  EXPECT_EQ(policy.Decide(), CodecLevel::kOff);
+}
+
+TEST(CodecPolicy, FailureRestartsATrial) {
+  CodecPolicy policy;
+  const World world{.ns_per_byte = 80};
+  while (policy.Decide() == CodecLevel::kOff) Simulate(world, policy, 1);
+  for (int i = 0; i < 100; ++i) {
+    Simulate(world, policy, 1);
+    policy.AddFailure();
+  }
+  // Never got as far as an epoch that counts.
+  EXPECT_EQ(policy.current(), CodecLevel::kOff);
+  EXPECT_NE(Simulate(world, policy, 500).last, CodecLevel::kOff);
+}
+
+TEST(CodecPolicy, LevelsHaveNames) {
+  EXPECT_STREQ(CodecLevelName(CodecLevel::kOff), "off");
+  EXPECT_STREQ(CodecLevelName(CodecLevel::kDense), "dense");
+}
+
+}  // namespace
+}  // namespace haven

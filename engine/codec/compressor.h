@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// General compression behind one interface: LZ4, ISA-L's igzip (deflate) and zstd at their fastest
+// useful levels.
+#ifndef HAVEN_ENGINE_CODEC_COMPRESSOR_H_
+#define HAVEN_ENGINE_CODEC_COMPRESSOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace haven {
+
+// The values stand in the frames.
+enum class Compression : uint8_t {
+  kNone = 0,
+  kLz4 = 1,      // A block as LZ4_compress_fast makes it, acceleration 1.
+  kDeflate = 2,  // Raw deflate as igzip makes it, level 1.
+  kZstd = 3,     // One frame, level 1, without checksum.
+};
+inline constexpr uint8_t kCompressions = 4;
+
+// "none", "lz4", "igzip" or "zstd"; "unknown" for another value.
+const char* CompressionName(Compression compression);
+
+// The largest input, in bytes, of Compressor and of Decompressor's output.
+inline constexpr size_t kMaxCompressBytes = size_t{1} << 20;
+
+// All memory is allocated at construction. Not thread-safe.
+class Compressor {
+ public:
+  Compressor();
+  ~Compressor();
+  Compressor(const Compressor&) = delete;
+  Compressor& operator=(const Compressor&) = delete;
+
+  // Compresses `from` (at most kMaxCompressBytes, checked) into `to`; `method` is not kNone
+  // (checked). Returns the bytes written; 0 if the result does not fit. Does not allocate.
+  size_t Compress(Compression method, std::span<const std::byte> from, std::span<std::byte> to);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// The other direction. `from` may be anything and may come from an enemy, but must not change
+// meanwhile. All memory is allocated at construction. Not thread-safe.
+class Decompressor {
+ public:
+  Decompressor();
+  ~Decompressor();
+  Decompressor(const Decompressor&) = delete;
+  Decompressor& operator=(const Decompressor&) = delete;
+
+  // True if `from` is exactly one well-formed compressed block that expands to exactly `to.size()`
+  // bytes; they are in `to` then. Otherwise `to` holds anything. `method` is not kNone (checked).
+  // Does not allocate.
+  bool Decompress(Compression method, std::span<const std::byte> from, std::span<std::byte> to);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_ENGINE_CODEC_COMPRESSOR_H_

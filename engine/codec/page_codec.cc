@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/codec/page_codec.h"
+
+#include "engine/base/check.h"
+
+namespace haven {
+
+void CodecCounters::Add(const CodecCounters& other) {
+  pages += other.pages;
+  unchanged += other.unchanged;
+  zero += other.zero;
+  same += other.same;
+  raw += other.raw;
+  patched += other.patched;
+  changed_blocks += other.changed_blocks;
+  shared_blocks += other.shared_blocks;
+  literal_bytes += other.literal_bytes;
+  directory_bytes += other.directory_bytes;
+  body_bytes += other.body_bytes;
+  missed_blocks += other.missed_blocks;
+}
+
+CodecWorker::CodecWorker() : packing_(kMaxDirectoryBytes + kMaxLiteralBytes) {}
+
+PageCodec::PageCodec(const CodecOptions& options, const HashKey& key)
+    : options_(options),
+      kernels_(BestKernels()),
+      key_(key),
+      block_name_([](const HashKey& secret, const std::byte* block, size_t bytes) {
+        return secret.Block(block, bytes);
+      }),
+      cache_(options.page_counts, options.cache_pages),
+      hashes_(options.hashes || options.verify ? std::span<const uint64_t>(options.page_counts)
+                                               : std::span<const uint64_t>(),
+              options.block_shift, key),
+      index_(size_t{options.cache_pages} * (kPageBytes >> options.block_shift)) {
+  HAVEN_CHECK_GE(options.block_shift, kMinBlockShift);
+  HAVEN_CHECK_LE(options.block_shift, kMaxBlockShift);
+  // The index names a block by slot * 64 + block + 1 in 32 bits.
+  HAVEN_CHECK_LT(options.cache_pages, (uint32_t{1} << 26) - 1);
+  for (const uint64_t pages : options.page_counts) HAVEN_CHECK_LE(pages, uint64_t{1} << 32);
+  runs_.reserve(options.max_epoch_pages);
+}
+
+void PageCodec::BeginEpoch(const CodecSettings& settings, std::span<const CodecRun> runs) {
+  HAVEN_CHECK(!open_);
+  open_ = true;
+  settings_ = settings;
+  runs_.clear();
+  uint64_t pages = 0;
+  const auto keep_hashes = [this](uint16_t domain, uint32_t gfn, const std::byte* bytes) {
+    if (hashes_.enabled() && !options_.verify) hashes_.Set(domain, gfn, bytes);
+  };
+  const PageCache::Evicted evicted = keep_hashes;
+  for (const CodecRun& run : runs) {
+    pages += run.pages;
+    HAVEN_CHECK_LE(pages, options_.max_epoch_pages);
+    runs_.push_back(run);
+    for (uint32_t i = 0; i < run.pages; ++i) cache_.Claim(run.domain, run.first + i, evicted);
+  }
+}
+
+void PageCodec::Acknowledge() {
+  HAVEN_CHECK(open_);
+  open_ = false;
+  cache_.Acknowledge();
+  if (!hashes_.enabled()) return;
+  for (const CodecRun& run : runs_) hashes_.Acknowledge(run.domain, run.first, run.pages);
+}
+
+void PageCodec::Fail() {
+  HAVEN_CHECK(open_);
+  open_ = false;
+  cache_.Fail();
+  if (!hashes_.enabled()) return;
+  for (const CodecRun& run : runs_) hashes_.Forget(run.domain, run.first, run.pages);
+}
+
+void PageCodec::Forget(std::span<const CodecRun> runs) {
+  HAVEN_CHECK(!open_);
+  for (const CodecRun& run : runs) {
+    for (uint32_t i = 0; i < run.pages; ++i) cache_.Forget(run.domain, run.first + i);
+    if (hashes_.enabled()) hashes_.Forget(run.domain, run.first, run.pages);
+  }
+}
+
+void PageCodec::Reset() {
+  open_ = false;
+  cache_.Clear();
+  hashes_.Clear();
+}
+
+PageCodec::Memory PageCodec::memory() const {
+  return {.cache_bytes = cache_.memory_bytes(),
+          .hash_bytes = hashes_.memory_bytes(),
+          .index_bytes = index_.memory_bytes()};
+}
+
+}  // namespace haven
