@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of the lab's library that need no host."""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+# pylint: disable=wrong-import-position
+from haven_lab import registry, settings
+from haven_lab.image import Image
+from haven_lab.machine import HostSpec, Machine
+from haven_lab.parts import Parts
+from haven_lab.report import CheckFailed, Report
+from haven_lab.wait import DeadlineExceeded, Signal, wait_until
+
+
+class WaitTest(unittest.TestCase):
+    def test_returns_what_the_condition_returned(self):
+        values = iter([None, 0, "here"])
+        self.assertEqual(wait_until(lambda: next(values), 10, "a value", interval_s=0), "here")
+
+    def test_asks_at_least_once_and_names_what_was_missing(self):
+        self.assertTrue(wait_until(lambda: True, 0, "nothing"))
+        with self.assertRaisesRegex(DeadlineExceeded, "the train: not within 0 s"):
+            wait_until(lambda: False, 0, "the train")
+
+    def test_signal_wakes_who_waits(self):
+        signal = Signal()
+        box = []
+
+        def fill():
+            with signal:
+                box.append("full")
+                signal.announce()
+
+        thread = threading.Thread(target=fill)
+        with signal:
+            thread.start()
+            self.assertEqual(signal.wait_for(lambda: box and box[0], 20, "the box"), "full")
+            with self.assertRaises(DeadlineExceeded):
+                signal.wait_for(lambda: len(box) > 1, 0.01, "a second one")
+        thread.join()
+
+
+class ReportTest(unittest.TestCase):
+    def setUp(self):
+        self.lines = []
+        self.report = Report("trial", self.lines.append)
+
+    def written(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "report.json"
+            self.report.write(path)
+            return json.loads(path.read_text())
+
+    def test_a_scenario_that_checks_nothing_has_not_passed(self):
+        self.report.figure("speed", 1.5, "m/s")
+        self.assertFalse(self.report.passed)
+        self.assertIn("checked nothing", self.written()["failure"])
+
+    def test_checks_and_figures_are_kept(self):
+        self.report.check("it is there", True)
+        self.report.figure("speed", 1.5, "m/s")
+        found = self.written()
+        self.assertTrue(found["passed"])
+        self.assertIsNone(found["failure"])
+        self.assertEqual(found["figures"]["speed"], {"value": 1.5, "unit": "m/s"})
+
+    def test_a_check_that_fails_ends_the_scenario(self):
+        with self.assertRaisesRegex(CheckFailed, "it is there: empty"):
+            self.report.check("it is there", [], "empty")
+        self.assertFalse(self.report.passed)
+
+    def test_an_exception_fails_what_was_good_so_far(self):
+        self.report.check("it is there", True)
+        self.report.fail(RuntimeError("no more"))
+        self.assertEqual(self.written()["failure"], "RuntimeError: no more")
+        self.assertFalse(self.written()["passed"])
+
+
+class RegistryTest(unittest.TestCase):
+    soak = registry.Scenario("soak", "", (), False, {"cuts": 5, "rate": 1.5, "two_words": "x"}, print)
+
+    def test_parameters_have_defaults_and_keep_their_types(self):
+        self.assertEqual(registry.chosen_parameters(self.soak, []), self.soak.parameters)
+        chosen = registry.chosen_parameters(self.soak, ["--cuts", "50", "--rate=2", "--two-words", "a=b"])
+        self.assertEqual(chosen, {"cuts": 50, "rate": 2.0, "two_words": "a=b"})
+
+    def test_parameters_that_do_not_fit_are_refused(self):
+        for words in (["--colour", "red"], ["--cuts"], ["--cuts", "many"], ["50"], ["-cuts", "5"]):
+            with self.assertRaises(ValueError):
+                registry.chosen_parameters(self.soak, words)
+
+    def test_every_scenario_has_a_name_and_hosts_that_exist(self):
+        found = registry.scenarios()
+        self.assertIn("rdma-selftest", found)
+        for name, scenario in found.items():
+            self.assertRegex(name, r"^[a-z]+(-[a-z0-9]+)+$")
+            self.assertTrue(scenario.about)
+            for spec in scenario.hosts:
+                self.assertIn(spec.name, settings.HOST_NAMES)
+                self.assertLessEqual(set(spec.networks), set(settings.NETWORKS))
+
+
+class MachineTest(unittest.TestCase):
+    parts = Parts(Image(pathlib.Path("image")), pathlib.Path("hub"), pathlib.Path("disk"), 2_500_000)
+
+    def test_parts_go_to_another_process(self):
+        self.assertEqual(Parts.from_json(self.parts.to_json()), self.parts)
+
+    def arguments(self, spec):
+        with tempfile.TemporaryDirectory() as folder:
+            machine = Machine(spec, pathlib.Path(folder), self.parts)
+            machine.close()
+            return machine.arguments()
+
+    def test_a_host_has_its_cards_and_says_so_to_its_kernel(self):
+        arguments = self.arguments(HostSpec("b", networks=("lan", "rail1")))
+        line = arguments[arguments.index("-append") + 1]
+        self.assertIn("lab.name=b", line)
+        self.assertIn("tsc_early_khz=2500000", line)
+        self.assertIn("52:54:00:00:00:02/lan/10.9.0.2/1500+52:54:00:00:02:02/rail1/10.9.2.2/9000", line)
+        self.assertEqual(sum(word.startswith("virtio-net-pci") for word in arguments), 2)
+
+    def test_a_xen_host_boots_the_hypervisor_with_linux_as_a_module(self):
+        arguments = self.arguments(HostSpec("a", kind="xen", memory_mb=2048))
+        self.assertEqual(arguments[arguments.index("-kernel") + 1], "image/xen")
+        modules = arguments[arguments.index("-initrd") + 1]
+        # QEMU separates modules by commas, so that neither has one inside.
+        self.assertEqual(modules.count(","), 1)
+        self.assertTrue(modules.endswith(",image/initrd.gz"))
+
+
+class HostsFileTest(unittest.TestCase):
+    def test_names_and_addresses_agree_with_the_settings(self):
+        known = dict(
+            reversed(line.split()) for line in (settings.LAB / "image" / "hosts").read_text().splitlines() if line
+        )
+        for host in settings.HOST_NAMES:
+            self.assertEqual(known[host], settings.address(host, "lan"))
+        for name, address in known.items():
+            if "-" in name:
+                host, network = name.split("-")
+                self.assertEqual(address, settings.address(host, network))
+
+
+if __name__ == "__main__":
+    unittest.main()
