@@ -98,7 +98,7 @@ void Backup::Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_n
   consistent_ = false;
   unwanted_ = false;
   handover_ = false;
-  poll_at_ns_ = kNever;
+  poll_at_ns_ = now_ns + config_.forget_ns;
   stale_until_ns_ = kNever;
   last_sign_ns_ = now_ns;
   SetState(State::kSyncing, base ? "receiving what has changed" : "receiving the whole guest");
@@ -194,7 +194,7 @@ void Backup::Retire(const char* cause, int64_t now_ns) {
   if (link_up_) actions_.CloseLink();
   link_up_ = false;
   stale_until_ns_ = now_ns + config_.keep_ns;
-  if (consistent_) poll_at_ns_ = now_ns + config_.register_poll_ns;
+  poll_at_ns_ = now_ns + config_.register_poll_ns;
   SetState(State::kStale, cause);
 }
 
@@ -230,8 +230,10 @@ void Backup::OnTick(int64_t now_ns) {
     Claim("the primary is silent", now_ns);
   }
   if (now_ns >= poll_at_ns_) {
-    poll_at_ns_ = kNever;
-    if (!register_.busy() && (state_ == State::kStandby || state_ == State::kStale)) {
+    const int64_t forget_at_ns = last_sign_ns_ + config_.forget_ns;
+    poll_at_ns_ = state_ == State::kSyncing && now_ns < forget_at_ns ? forget_at_ns : kNever;
+    if (poll_at_ns_ == kNever && !register_.busy() &&
+        (state_ == State::kStandby || state_ == State::kStale || state_ == State::kSyncing)) {
       register_.Read(now_ns);
     }
   }

@@ -116,12 +116,15 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
       if (std::exchange(handover_, false)) actions_.SendHandoverRefused(session_);
       operator_asked_ = false;
       return Retire("the register does not let this replica run", now_ns);
+    case State::kSyncing:
     case State::kStandby:
     case State::kStale:
-      if (names_us) {
+      if (names_us && consistent_) {
         if (state_ == State::kStale) SetState(State::kStandby, "the register names this session");
       } else if (unwanted_ && current.has_value()) {
         Abandon("the protection has ended");
+      } else if (Forgotten(current, now_ns)) {
+        Abandon("the primary is silent, and the register says that nobody is protected");
       } else {
         poll_at_ns_ = now_ns + config_.register_poll_ns;
       }
@@ -158,6 +161,12 @@ void Backup::OnPromotionAnswer(const RegisterClient::Outcome& outcome, int64_t n
 // Whether there is still a reason for the promotion that is being asked for.
 bool Backup::StillWanted(int64_t now_ns) const {
   return handover_ || operator_asked_ || now_ns >= last_sign_ns_ + config_.detect_ns;
+}
+
+// The word that ended the protection may have been lost with the primary's engine.
+bool Backup::Forgotten(const std::optional<Register>& current, int64_t now_ns) const {
+  return current.has_value() && current->mode == RegisterMode::kNone &&
+         now_ns >= last_sign_ns_ + config_.forget_ns;
 }
 
 void Backup::OnCutOff(const absl::Status& status) {

@@ -244,6 +244,45 @@ TEST_F(BackupTest, AWordOfThePrimaryDoesNotDestroyWhatTheRegisterNames) {
   EXPECT_EQ(backup_.state(), Backup::State::kStandby);
 }
 
+TEST_F(BackupTest, AReplicaOfASilentPrimaryGoesWhenTheRegisterSaysThatNobodyIsProtected) {
+  Standby();
+  Pass(config_.detect_ns);
+  Answer(Verdict::kDenied, Value(RegisterMode::kNone));
+  ASSERT_EQ(backup_.state(), Backup::State::kStale);
+  Pass(config_.register_poll_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kNone));
+  EXPECT_THAT(recorder_.Take(), Not(Contains("abandon")));
+  Pass(config_.forget_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kNone));
+  EXPECT_THAT(recorder_.Take(), Contains("abandon"));
+}
+
+TEST_F(BackupTest, AReplicaOfASilentPrimaryIsKeptAsABaseWhileTheRegisterSaysSolo) {
+  Standby();
+  Pass(config_.detect_ns);
+  Answer(Verdict::kDenied, Value(RegisterMode::kSolo));
+  Pass(config_.forget_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_EQ(backup_.state(), Backup::State::kStale);
+  Pass(config_.keep_ns);
+  EXPECT_THAT(recorder_.Take(), Contains("abandon"));
+}
+
+TEST_F(BackupTest, AnIncompleteReplicaOfASilentPrimaryGoesOnTheRegistersWordOnly) {
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  Pass(config_.forget_ns - 1);
+  backup_.OnPeerSign(now_ns_);
+  Pass(1);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("ask")));
+  Pass(config_.forget_ns - 1);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  Answer(Verdict::kUnknown, std::nullopt);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("abandon")));
+  Pass(config_.forget_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kNone));
+  EXPECT_THAT(recorder_.Take(), Contains("abandon"));
+}
+
 TEST_F(BackupTest, AnIncompleteReplicaIsNeverPromoted) {
   backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
   backup_.OnLinkRequest(kSession, 1, now_ns_);

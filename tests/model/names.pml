@@ -37,7 +37,7 @@
 #define NOTHING 0		/* the slot is free */
 #define TO_PROMOTABLE 1		/* P: this session's backup may take over */
 #define TO_SOLO 2		/* P: the output may be opened; the guard asks for the same */
-#define TO_NONE 3		/* P: unprotect */
+#define TO_NONE 3		/* P: unprotect; the guard asks for the same if it was under way */
 #define TO_PROMOTED 4		/* B: owner of the next term, not running yet */
 #define TO_RUNNING 5		/* B: set up, about to run */
 #define TO_HANDED_BACK 6	/* B: the promotion failed, P owns the term after that */
@@ -63,7 +63,7 @@ mtype = {
 	RECLAIM_ASKED,	/* deposed, and asks for the term (extension) */
 	DESTROYED,	/* the old copy is gone */
 	GUARD,		/* the engine died: guest resumed, output as it was, register not read yet */
-	GUARD_ASKED	/* the guard's request for solo is out */
+	GUARD_ASKED	/* the guard's request for solo, or none, is out */
 };
 
 /* States of a session's process on the backup. */
@@ -102,11 +102,6 @@ mtype = {
 #define REARM_FORGETS_SOLO 18			/* re-arm reports protected with solo unanswered */
 #define ORPHAN_TERM_KEPT 19			/* a restarted backup process does not hand back its term */
 #define BACKUP_BESIDE_OLD_COPY 20		/* host P takes a replica while its own deposed copy exists */
-#ifndef MUTANT
-#define MUTANT 0
-#endif
-#define IS(mutant) (MUTANT == mutant)
-
 #define HAND_BACK_WITH_RUNNING_UNKNOWN 21	/* a promotion fails after running = yes was asked for */
 #define PROMOTABLE_BEFORE_COMMIT 22		/* promotable is asked for before the first ack */
 #define HELD_ONLY_WHEN_PROTECTED 23		/* output stays open from the first barrier to the grant */
@@ -150,6 +145,7 @@ mtype = {
 #define W_ORPHAN_TERM_HANDED_BACK 18
 #define W_PROMOTED_AFTER_HAND_BACK 19
 #define W_RECLAIMED 20
+#define W_GUARD_ENDED 21
 #ifndef WITNESS
 #define WITNESS 0
 #endif

@@ -273,13 +273,22 @@ end:	do
 		primary = GUARD_ASKED;
 		SAY("guard: asks for solo\n")
 	   }
+	/* The operator has asked for the end of the protection, at whatever moment: the guard goes on with it. */
+	:: d_step { primary == GUARD && reg.owner == P ->
+		ask(SLOT_P, TO_NONE, 0, reg.stamp);
+		primary = GUARD_ASKED;
+		SAY("guard: asks for none\n")
+	   }
 	:: d_step { primary == GUARD && reg.owner != P ->
 		primary = DEPOSED;
 		REACHED(W_GUARD_DEPOSED);
 		SAY("guard: the register names B, deposed\n")
 	   }
 	:: d_step { primary == GUARD_ASKED && ANSWERED(GRANTED) ->
-		REACHED(W_GUARD_GRANTED);
+		if
+		:: reg.mode == NONE -> REACHED(W_GUARD_ENDED)
+		:: else -> REACHED(W_GUARD_GRANTED)
+		fi;
 		take_answer(request[SLOT_P].wrote);
 		run_alone();
 		SAY("guard: granted; output open\n")

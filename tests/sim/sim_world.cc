@@ -61,6 +61,7 @@ void SimWorld::Configure() {
   backup.register_poll_ns = 100 * kNsPerMs;
   backup.copy_retry_ns = 20 * kNsPerMs;
   backup.keep_ns = random_.Between(800, 3000) * kNsPerMs;
+  backup.forget_ns = random_.Between(200, 3000) * kNsPerMs;
   config_.stuck_ns = random_.Between(50, 400) * kNsPerMs;
   config_.hang_ns = random_.Between(200, 800) * kNsPerMs;
   config_.revoke_kills = random_.Chance(1, 4);

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real haven-engine through what becomes of a group: promoted, and with a register that is
+// lost.
+#include <memory>
+#include <string>
+
+#include "engine/base/file_util.h"
+#include "engine/cli/program_testing.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace haven {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// What a primary says that runs alone and would be protected.
+constexpr char kAlone[] = "no backup has accepted a session";
+
+class GroupLifeTest : public ProgramTest {
+ protected:
+  std::unique_ptr<Program> StartBackup(const Words& more) {
+    Words words = {"backup", Arbiter(), OtherDirectory(), "--node=b", "--listen", Address()};
+    words.insert(words.end(), more.begin(), more.end());
+    std::unique_ptr<Program> backup = Start(words);
+    EXPECT_TRUE(WaitFor([&] { return access(folder_.File("b.sock").c_str(), F_OK) == 0; }));
+    return backup;
+  }
+  void ExpectState(const std::string& directory, int code) {
+    EXPECT_TRUE(WaitFor([&] { return Run({"status", "g1", "--check", directory}) == code; }));
+  }
+  void End(const std::string& directory) {
+    EXPECT_EQ(Run({"unprotect", "g1", directory}), 0);
+    EXPECT_EQ(Run({"synthetic", "shutdown", "g1", directory}), 0);
+  }
+  // Waits for its words: a status may still be the last one of a guard before it.
+  static void ExpectWords(const Program& guard, const std::string& words) {
+    EXPECT_TRUE(WaitFor([&] { return guard.Output().find(words) != std::string::npos; }))
+        << guard.Output();
+  }
+  // A group that was protected, has lost its backup and runs alone.
+  std::unique_ptr<Program> Alone() {
+    std::unique_ptr<Program> backup = StartBackup({});
+    std::unique_ptr<Program> guard = Start(Protect({Backup()}));
+    ExpectState(Directory(), 0);
+    backup.reset();
+    for (const pid_t pid : Processes()) {
+      const absl::StatusOr<std::string> words =
+          ReadBoundedFile(absl::StrCat("/proc/", pid, "/cmdline"), 65536);
+      if (words.ok() && words->find(std::string("\0session\0", 9)) != std::string::npos) {
+        EXPECT_EQ(kill(pid, SIGKILL), 0);
+      }
+    }
+    ExpectState(Directory(), 4);
+    return guard;
+  }
+  std::string OtherDirectory() const { return absl::StrCat("--directory=", folder_.File("b")); }
+  std::string RegisterPath() const { return folder_.File("arbiter/g1.register"); }
+  std::string RegisterText() const {
+    const absl::StatusOr<std::string> text = ReadBoundedFile(RegisterPath(), 4096);
+    return text.ok() ? *text : text.status().ToString();
+  }
+};
+
+TEST_F(GroupLifeTest, APromotedCopyKeepsTheRulesOfItsNewNode) {
+  const std::unique_ptr<Program> backup =
+      StartBackup({"--rearm=3s", "--pause-budget=4s", "--copy-threads=2", "--arbiter-timeout=5s"});
+  const std::unique_ptr<Program> guard =
+      Start(Protect({Backup(), "--interval=7ms", "--detect=250ms", "--epoch-bytes=3M"}));
+  ExpectState(Directory(), 0);
+  EXPECT_EQ(Run({"promote", "g1", OtherDirectory()}), 0);
+  ASSERT_TRUE(WaitFor([&] { return GroupDirectory(folder_.File("b")).Load("g1").ok(); }));
+  const GroupRecord record = *GroupDirectory(folder_.File("b")).Load("g1");
+  EXPECT_EQ(record.rearm_us, 3'000'000);
+  EXPECT_EQ(record.pause_budget_us, 4'000'000);
+  EXPECT_EQ(record.copy_threads, 2u);
+  EXPECT_EQ(record.arbiter_timeout_us, 5'000'000);
+  // What the group was protected with goes on.
+  EXPECT_EQ(record.interval_us, 7'000);
+  EXPECT_EQ(record.detect_us, 250'000);
+  EXPECT_EQ(record.journal_bytes, uint64_t{3} << 20);
+  EXPECT_NE(guard->Wait(), -1) << "the deposed copy ends";
+  ExpectState(OtherDirectory(), 4);
+  End(OtherDirectory());
+  backup->Terminate();
+  EXPECT_EQ(backup->Wait(), 0) << backup->Output();
+}
+
+TEST_F(GroupLifeTest, ALostRegisterIsMadeAnewOnAnOperatorsWordOnly) {
+  std::unique_ptr<Program> guard = Alone();
+  guard.reset();
+  std::filesystem::remove(RegisterPath());
+
+  guard = Start({"guard", "g1", Directory()});
+  ExpectWords(*guard, "the register is gone");
+  EXPECT_EQ(RegisterText(), "") << "a guard makes none by itself";
+  guard.reset();
+
+  guard = Start({"guard", "--create-register", "g1", Directory()});
+  ExpectWords(*guard, kAlone);
+  EXPECT_THAT(RegisterText(), AllOf(HasSubstr("haven1 term="), HasSubstr("owner=a."),
+                                    HasSubstr("mode=solo"), HasSubstr("running=yes")));
+  guard.reset();
+
+  const std::string before = RegisterText();
+  Expect({"guard", "--create-register", "g1", Directory()}, 4, "has a register");
+  EXPECT_EQ(RegisterText(), before);
+
+  guard = Start({"guard", "g1", Directory()});
+  ExpectWords(*guard, kAlone);
+  End(Directory());
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+}
+
+TEST_F(GroupLifeTest, ADeposedCopyGetsNoRegister) {
+  std::unique_ptr<Program> guard = Alone();
+  guard.reset();
+  const std::string before = RegisterText();
+  std::filesystem::remove(RegisterPath());
+  GroupRecord record = *node_.Load("g1");
+  record.phase = GroupPhase::kDeposed;
+  ASSERT_TRUE(node_.Save(record).ok());
+  Expect({"guard", "--create-register", "g1", Directory()}, 4, "not deposed; this one is not");
+  EXPECT_FALSE(std::filesystem::exists(RegisterPath()));
+
+  record.phase = GroupPhase::kProtecting;
+  ASSERT_TRUE(node_.Save(record).ok());
+  ASSERT_TRUE(WriteFileAtomically(RegisterPath(), before).ok());
+  guard = Start({"guard", "g1", Directory()});
+  ExpectWords(*guard, kAlone);
+  End(Directory());
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+}
+
+}  // namespace
+}  // namespace haven
