@@ -101,7 +101,8 @@ absl::Status EngineLoop::OpenDriver() {
   HAVEN_ASSIGN_OR_RETURN(dial.hello, BuildHello(parameters, domains));
   dial.backup_address = options_.backup_address;
   dial.staging_bytes = options_.staging_bytes;
-  // Sooner than the protocol's own deadline, so that an attempt ends with its cause.
+  // Sooner than the protocol's own deadlines, so that an attempt ends with its cause.
+  dial.session_timeout = absl::Nanoseconds(protocol.session_deadline_ns) * 4 / 5;
   dial.open_timeout = absl::Nanoseconds(protocol.open_deadline_ns) * 4 / 5;
   dial.step_timeout = dial.open_timeout / 4;
   HAVEN_ASSIGN_OR_RETURN(

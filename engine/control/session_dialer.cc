@@ -170,11 +170,11 @@ DialResult DialSession(Transport& transport, const DialOptions& options, Session
   hello.base_session = base.epoch == kNoEpoch ? kNoSession : base.session;
   hello.base_epoch = base.epoch;
   Dialer dialer(transport, options, std::move(hello), cancel);
-  const TimeLimit limit(options.open_timeout);
+  const TimeLimit limit(options.session_timeout);
   DialResult result;
   if (parked != nullptr) {
-    // Half of the time, so that there is some left for the other address.
-    const TimeLimit first(options.open_timeout / 2);
+    // It has its copy already: what takes it longer than a link would is not worth waiting for.
+    const TimeLimit first(options.open_timeout);
     result.dialed = dialer.Ask(std::string(parked->address), first, parked);
     if (result.dialed.ok()) return result;
     if (dialer.asked_to_wait() || cancel.is_set()) {

@@ -24,7 +24,9 @@ struct DialOptions {
   std::string backup_address;
   Hello hello;                 // As BuildHello makes it; session and base are filled in.
   uint64_t staging_bytes = 0;  // A multiple of hello.slot_bytes is used.
-  absl::Duration open_timeout = absl::Seconds(4);  // A session, or the way to a link, as a whole.
+  // A session as a whole: the backup builds its copy before it answers.
+  absl::Duration session_timeout = absl::Seconds(72);
+  absl::Duration open_timeout = absl::Seconds(4);  // The way to a link as a whole.
   absl::Duration step_timeout = absl::Seconds(1);  // One connection, one lane.
 };
 

@@ -37,6 +37,7 @@ class TransportBackupConnectorTest : public testing::Test {
     options.backup_address = listener_->address();
     options.hello = *BuildHello(parameters, domains);
     options.staging_bytes = parameters.staging_bytes;
+    options.session_timeout = kTestPatience;
     options.open_timeout = kTestPatience;
     options.step_timeout = kTestPatience / 4;
     connector_ = *TransportBackupConnector::Create(transport_, std::move(options), *pump_);

@@ -35,7 +35,9 @@ struct PrimaryConfig {
   int64_t protected_age_ns = 1 * kNsPerSecond;  // `protected` means an acknowledgement this young.
   int64_t session_retry_ns = 1 * kNsPerSecond;  // Between attempts to find a backup.
   int64_t link_retry_ns = 50 * kNsPerMs;        // Between attempts to reconnect.
-  int64_t open_deadline_ns = 5 * kNsPerSecond;  // One attempt to connect, session or link.
+  // One attempt to agree on a session: the backup builds its copy meanwhile.
+  int64_t session_deadline_ns = 90 * kNsPerSecond;
+  int64_t open_deadline_ns = 5 * kNsPerSecond;  // One attempt to open a link.
   int64_t arbiter_retry_ns = 200 * kNsPerMs;    // Between repetitions of an unanswered request.
   int64_t handover_ns = 10 * kNsPerSecond;      // Backup asked to take over and nothing happened.
 

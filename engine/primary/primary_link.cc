@@ -10,14 +10,15 @@ namespace haven {
 void Primary::TryLink(int64_t now_ns) {
   HAVEN_CHECK(link_state_ == LinkState::kDown);
   link_retry_at_ns_ = kNever;
-  open_deadline_ns_ = now_ns + config_.open_deadline_ns;
   if (session_ == kNoSession) {
+    open_deadline_ns_ = now_ns + config_.session_deadline_ns;
     session_ = ids_.NextId();
     link_ = kNoLink;
     link_state_ = LinkState::kOpeningSession;
     actions_.OpenSession(session_, base_);
     return;
   }
+  open_deadline_ns_ = now_ns + config_.open_deadline_ns;
   link_state_ = LinkState::kOpeningLink;
   actions_.OpenLink(session_, ++link_);
 }

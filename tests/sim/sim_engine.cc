@@ -142,7 +142,7 @@ void SimEngine::OpenSession(SessionId session, const ReplicaBase& base) {
   Call(attempt_, asking_parked_);
   if (!asking_parked_) return;
   shared_.network.scheduler().After(
-      shared_.config.primary.open_deadline_ns * 2 / 5,
+      shared_.config.primary.open_deadline_ns * 4 / 5,
       [weak = weak_from_this(), attempt = attempt_] {
         const std::shared_ptr<SimEngine> engine = weak.lock();
         if (engine == nullptr || attempt != engine->attempt_ || !engine->asking_parked_) return;

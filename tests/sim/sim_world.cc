@@ -47,6 +47,7 @@ void SimWorld::Configure() {
   primary.resume_deadline_ns = 50 * kNsPerMs;
   primary.session_retry_ns = 150 * kNsPerMs;
   primary.link_retry_ns = 20 * kNsPerMs;
+  primary.session_deadline_ns = random_.Between(200, 800) * kNsPerMs;
   primary.open_deadline_ns = 200 * kNsPerMs;
   primary.arbiter_retry_ns = 30 * kNsPerMs;
   primary.handover_ns = 500 * kNsPerMs;
