@@ -143,6 +143,11 @@ def plot(docs, name, commands, data):
         "set grid\nset key left top\n" + commands + "\n" + "".join(block + "e\n" for block in data)
     )
     subprocess.run(["gnuplot"], input=script, text=True, check=True)
+    path = os.path.join(docs, f"benchmarks-{name}.svg")
+    with open(path, encoding="utf-8") as file:
+        lines = [line.rstrip() for line in file]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
 
 
 def lines_by(entries, key, x, y):

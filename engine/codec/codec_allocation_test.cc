@@ -25,8 +25,8 @@ namespace haven {
 namespace {
 
 TEST(CodecAllocation, AnEpochAllocatesNothing) {
-  TestGuest guest(256);
-  TestGuest replica(256);
+  CodecTestGuest guest(256);
+  CodecTestGuest replica(256);
   const GuestMemory* const memories = &replica.memory();
   PageCodec codec(
       {.page_counts = {256}, .cache_pages = 100, .hashes = true, .max_epoch_pages = 256},

@@ -26,13 +26,13 @@ inline HashKey TestKey(uint64_t seed = 0x5ec2e7) {
 }
 
 // One domain's memory with the view of it that the decoder wants.
-class TestGuest {
+class CodecTestGuest {
  public:
-  explicit TestGuest(uint64_t pages)
+  explicit CodecTestGuest(uint64_t pages)
       : bytes_(pages * kPageBytes),
         memory_({bytes_.data()}, std::vector<uint64_t>((pages + 63) / 64, ~uint64_t{0}), pages) {}
-  TestGuest(const TestGuest&) = delete;
-  TestGuest& operator=(const TestGuest&) = delete;
+  CodecTestGuest(const CodecTestGuest&) = delete;
+  CodecTestGuest& operator=(const CodecTestGuest&) = delete;
 
   std::byte* Page(Gfn gfn) { return memory_.Page(gfn); }
   const GuestMemory& memory() const { return memory_; }
@@ -59,8 +59,8 @@ class TestPair {
     options.page_counts = page_counts;
     options.max_epoch_pages = 0;
     for (const uint64_t count : page_counts) {
-      primary.push_back(std::make_unique<TestGuest>(count));
-      replica.push_back(std::make_unique<TestGuest>(count));
+      primary.push_back(std::make_unique<CodecTestGuest>(count));
+      replica.push_back(std::make_unique<CodecTestGuest>(count));
       memories_.push_back(&replica.back()->memory());
       options.max_epoch_pages += count;
       dirty_.emplace_back(count);
@@ -175,8 +175,8 @@ class TestPair {
     return bytes;
   }
 
-  std::vector<std::unique_ptr<TestGuest>> primary;
-  std::vector<std::unique_ptr<TestGuest>> replica;
+  std::vector<std::unique_ptr<CodecTestGuest>> primary;
+  std::vector<std::unique_ptr<CodecTestGuest>> replica;
   std::unique_ptr<PageCodec> codec;
   std::unique_ptr<EpochPageSet> pages;
   CodecWorker worker;

@@ -262,7 +262,7 @@ void Change(Random& random, TestPair& pair, uint16_t domain, uint32_t gfn) {
       break;
     }
     case 3: {
-      const TestGuest& other = *pair.primary[random.Below(pair.primary.size())];
+      const CodecTestGuest& other = *pair.primary[random.Below(pair.primary.size())];
       const size_t from = random.Below(other.bytes().size() / kPageBytes) * kPageBytes;
       std::memmove(page, other.bytes().data() + from, kPageBytes);
       break;

@@ -119,7 +119,7 @@ class ProcessDeathTest : public testing::Test {
   SharedWire wire_;
   ShmTransport transport_;
   TestReplicaFactory factory_;
-  std::optional<TestBackup> backup_;
+  std::optional<PairBackup> backup_;
 };
 
 class EngineKilledAfter : public ProcessDeathTest, public testing::WithParamInterface<int> {};

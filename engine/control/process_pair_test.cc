@@ -67,7 +67,7 @@ class ProcessPairTest : public testing::Test {
   TestGuest guest_{"g1", kPages, wire_};
   EngineOptions engine_options_ = TestEngineOptions(address_);
   SessionOptions session_options_ = TestSessionOptions();
-  std::optional<TestBackup> backup_;
+  std::optional<PairBackup> backup_;
   std::optional<TestEngine> engine_;
 };
 

@@ -77,7 +77,7 @@ void TestEngine::Destroy() {
   loop_.reset();
 }
 
-TestBackup::TestBackup(Transport& transport, const std::string& address,
+PairBackup::PairBackup(Transport& transport, const std::string& address,
                        const SessionOptions& options, ReplicaFactory& factory,
                        std::shared_ptr<Arbiter> arbiter)
     : transport_(transport),
@@ -92,7 +92,7 @@ TestBackup::TestBackup(Transport& transport, const std::string& address,
   thread_ = std::thread([this] { Serve(); });
 }
 
-TestBackup::~TestBackup() {
+PairBackup::~PairBackup() {
   stop_->Set();
   thread_.join();
   for (Session& session : all_) {
@@ -106,7 +106,7 @@ TestBackup::~TestBackup() {
   }
 }
 
-std::optional<Refuse> TestBackup::Admit(const Hello& hello) {
+std::optional<Refuse> PairBackup::Admit(const Hello& hello) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const Session* session : running_) {
     if (session->result.has_value() || session->loop->group() != hello.group) continue;
@@ -115,7 +115,7 @@ std::optional<Refuse> TestBackup::Admit(const Hello& hello) {
   return std::nullopt;
 }
 
-void TestBackup::Serve() {
+void PairBackup::Serve() {
   while (!stop_->is_set()) {
     pollfd watched[2] = {{.fd = listener_->fd(), .events = POLLIN, .revents = 0},
                          {.fd = stop_->fd(), .events = POLLIN, .revents = 0}};
@@ -128,7 +128,7 @@ void TestBackup::Serve() {
   }
 }
 
-void TestBackup::RunSession(Session* session, int connection) {
+void PairBackup::RunSession(Session* session, int connection) {
   absl::StatusOr<std::unique_ptr<SessionLoop>> loop = SessionLoop::Create(
       options_, {.transport = &transport_, .factory = &factory_, .arbiter = arbiter_}, connection);
   {
@@ -146,35 +146,35 @@ void TestBackup::RunSession(Session* session, int connection) {
   session->result = std::move(result);
 }
 
-size_t TestBackup::sessions() {
+size_t PairBackup::sessions() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return running_.size();
 }
 
-size_t TestBackup::failures() {
+size_t PairBackup::failures() {
   const std::lock_guard<std::mutex> lock(mutex_);
   return failures_;
 }
 
-SessionLoop& TestBackup::newest() {
+SessionLoop& PairBackup::newest() {
   const std::lock_guard<std::mutex> lock(mutex_);
   HAVEN_CHECK(!running_.empty());
   return *running_.back()->loop;
 }
 
-std::optional<SessionResult> TestBackup::newest_result() {
+std::optional<SessionResult> PairBackup::newest_result() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (running_.empty()) return std::nullopt;
   return running_.back()->result;
 }
 
-StatusSnapshot TestBackup::Status() {
+StatusSnapshot PairBackup::Status() {
   if (sessions() == 0) return StatusSnapshot{};
   absl::StatusOr<StatusSnapshot> snapshot = newest().Snapshot(kTestPatience);
   return snapshot.ok() ? *std::move(snapshot) : StatusSnapshot{};
 }
 
-bool TestBackup::Reaches(const std::string& state) {
+bool PairBackup::Reaches(const std::string& state) {
   return WaitFor([&] { return Status().state == state; });
 }
 

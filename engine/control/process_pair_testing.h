@@ -50,12 +50,12 @@ class TestEngine {
 
 // Accepts connections at an address and runs a SessionLoop for each that becomes a session; a
 // second one for a group that is served is refused.
-class TestBackup {
+class PairBackup {
  public:
-  TestBackup(Transport& transport, const std::string& address, const SessionOptions& options,
+  PairBackup(Transport& transport, const std::string& address, const SessionOptions& options,
              ReplicaFactory& factory, std::shared_ptr<Arbiter> arbiter);
   // Stops the sessions that still run.
-  ~TestBackup();
+  ~PairBackup();
 
   // One connection's fate.
   struct Session {

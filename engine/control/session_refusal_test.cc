@@ -94,7 +94,7 @@ class SessionRefusalTest : public testing::Test {
   TestGuest guest_{"g1", kPages, wire_};
   Hello hello_;
   SessionOptions session_options_ = TestSessionOptions();
-  std::optional<TestBackup> backup_;
+  std::optional<PairBackup> backup_;
 };
 
 TEST_F(SessionRefusalTest, AnotherFormatVersion) {
@@ -157,7 +157,7 @@ class SmallReplicaFactory final : public ReplicaFactory {
 
 TEST_F(SessionRefusalTest, ACopyWithLessRamThanTheOriginal) {
   SmallReplicaFactory factory;
-  TestBackup backup(transport_, address_, session_options_, factory, arbiter_);
+  PairBackup backup(transport_, address_, session_options_, factory, arbiter_);
   const Refuse refuse = Refusal(hello_);
   EXPECT_EQ(refuse.code, RefuseCode::kDomain);
   EXPECT_THAT(refuse.message, HasSubstr("no RAM at frame 7"));

@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import layering
+import type_names
 from source_text import code_only, line_of
 
 LINE_LENGTH_MAX = 100
@@ -213,6 +214,18 @@ def built(tree):
             yield name, 1, f"is not named in {build}"
 
 
+def one_type_per_name(tree):
+    """No two types of the program have one name: linked together, either may be taken for the other, without a word."""
+    first = {}
+    for name, text in tree.files(*_CPP):
+        if name.endswith("_test.cc"):  # A program of its own.
+            continue
+        for qualified, line in type_names.definitions(text):
+            place = first.setdefault(qualified, name)
+            if place != name:
+                yield name, line, f"{qualified} is also defined in {place}"
+
+
 def shell_syntax(tree):
     """Shell scripts parse."""
     for name, text in tree.files():
@@ -259,6 +272,7 @@ RULES = [
     machine_paths,
     layers,
     built,
+    one_type_per_name,
     shell_syntax,
     formatting,
 ]

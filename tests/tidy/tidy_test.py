@@ -175,6 +175,26 @@ class TidyTest(unittest.TestCase):
         ):
             self.assertEqual(self.broken({name: _source(f'#include "{include}"')}), set())
 
+    def test_one_type_per_name(self):
+        def header(name, line):
+            guard = f"HAVEN_ENGINE_BASE_{name.upper()}_H_"
+            return f"{_HEAD}#ifndef {guard}\n#define {guard}\n\n{line}\n\n#endif  // {guard}\n"
+
+        def pair(one, other):
+            return self.broken({"engine/base/one.h": header("one", one), "engine/base/two.h": header("two", other)})
+
+        named = "namespace haven {\nstruct Limit {\n  int ms;\n};\n}  // namespace haven"
+        self.assertEqual(pair(named, named), {"one_type_per_name"})
+        self.assertEqual(pair(named, named.replace("struct", "class")), {"one_type_per_name"})
+        self.assertEqual(pair(named, "namespace haven {\nenum class Limit : int { kNone };\n}  // namespace haven"), {"one_type_per_name"})
+        self.assertEqual(pair(named, named.replace("struct Limit", "struct Limit final : Base<int>")), {"one_type_per_name"})
+        self.assertEqual(pair(named, "namespace haven {\nstruct Limit;\n}  // namespace haven"), set())
+        self.assertEqual(pair(named, named.replace("haven", "other")), set())
+        unnamed = "namespace haven {\nnamespace {\nstruct Limit {\n  int ms;\n};\n}  // namespace\n}  // namespace haven"
+        inner = "namespace haven {\nclass Outer {\n  struct Limit {\n    int ms;\n  };\n};\n}  // namespace haven"
+        self.assertEqual(pair(named, unnamed), set())
+        self.assertEqual(pair(named, inner), set())
+
     def test_built(self):
         unbuilt = {"engine/base/a_test.cc": _source("int a;"), "engine/base/BUILD.bazel": _BUILD}
         self.assertEqual(self.broken(unbuilt), {"built"})

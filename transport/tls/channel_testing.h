@@ -75,7 +75,7 @@ inline constexpr absl::Duration kTestTimeout = absl::Seconds(10);
 using ChannelOr = absl::StatusOr<std::unique_ptr<TlsControlChannel>>;
 
 // Both ends of a connection over the loopback interface, each with credentials of its own.
-struct ChannelPair {
+struct TlsChannelPair {
   ChannelOr connector;
   ChannelOr acceptor;
 };
@@ -94,9 +94,9 @@ inline std::unique_ptr<TcpListener> ListenLocally() {
   return *std::move(listener);
 }
 
-inline ChannelPair Pair(const CredentialOptions& connector, const CredentialOptions& acceptor) {
+inline TlsChannelPair Pair(const CredentialOptions& connector, const CredentialOptions& acceptor) {
   const std::unique_ptr<TcpListener> listener = ListenLocally();
-  ChannelPair pair = {absl::UnknownError("not tried"), absl::UnknownError("not tried")};
+  TlsChannelPair pair = {absl::UnknownError("not tried"), absl::UnknownError("not tried")};
   std::thread accepting([&] {
     pair.acceptor =
         TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, LoadOrDie(acceptor),

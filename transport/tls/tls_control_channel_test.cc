@@ -27,7 +27,7 @@ class EveryKind : public ::testing::TestWithParam<const char*> {
       a = keys_.Node("a");
       b = keys_.Node("b");
     }
-    ChannelPair pair = Pair(a, b);
+    TlsChannelPair pair = Pair(a, b);
     ASSERT_TRUE(pair.connector.ok()) << pair.connector.status();
     ASSERT_TRUE(pair.acceptor.ok()) << pair.acceptor.status();
     a_ = *std::move(pair.connector);
@@ -117,14 +117,14 @@ INSTANTIATE_TEST_SUITE_P(Kinds, EveryKind, ::testing::Values("insecure", "psk", 
 
 TEST(TlsControlChannel, NamesTheNodeOfTheCertificate) {
   KeyFolder keys;
-  const ChannelPair pair = Pair(keys.Node("alpha"), keys.Node("beta"));
+  const TlsChannelPair pair = Pair(keys.Node("alpha"), keys.Node("beta"));
   ASSERT_TRUE(pair.connector.ok() && pair.acceptor.ok());
   EXPECT_EQ((*pair.connector)->Describe(), "tcp:acceptor node beta");
   EXPECT_EQ((*pair.acceptor)->Describe(), "tcp:connector node alpha");
 }
 
 // Neither side gets a channel, and one of them says what is wrong.
-void ExpectNoChannel(const ChannelPair& pair, absl::StatusCode code, const std::string& why) {
+void ExpectNoChannel(const TlsChannelPair& pair, absl::StatusCode code, const std::string& why) {
   EXPECT_FALSE(pair.connector.ok());
   EXPECT_FALSE(pair.acceptor.ok());
   const absl::Status& a = pair.connector.status();
@@ -181,10 +181,10 @@ TEST(TlsControlChannel, PskAndCertificatesDoNotMix) {
 
 TEST(TlsControlChannel, InsecureOnOneSideOnlyIsRefused) {
   KeyFolder keys;
-  const ChannelPair to_tls = Pair(Insecure(), keys.Psk("key"));
+  const TlsChannelPair to_tls = Pair(Insecure(), keys.Psk("key"));
   EXPECT_TRUE(absl::IsDataLoss(to_tls.acceptor.status())) << to_tls.acceptor.status();
   EXPECT_FALSE(to_tls.connector.ok());
-  const ChannelPair to_plain = Pair(keys.Psk("key"), Insecure());
+  const TlsChannelPair to_plain = Pair(keys.Psk("key"), Insecure());
   EXPECT_TRUE(absl::IsDataLoss(to_plain.acceptor.status())) << to_plain.acceptor.status();
   EXPECT_FALSE(to_plain.connector.ok());
 }

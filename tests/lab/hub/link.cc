@@ -7,7 +7,7 @@
 
 namespace haven {
 
-Link::Fate Link::Offer(size_t bytes, int64_t now_ns, Random& random) {
+HubLink::Fate HubLink::Offer(size_t bytes, int64_t now_ns, Random& random) {
   ++counters_.frames;
   counters_.bytes += static_cast<int64_t>(bytes);
   Fate fate;
@@ -43,7 +43,7 @@ Link::Fate Link::Offer(size_t bytes, int64_t now_ns, Random& random) {
   return fate;
 }
 
-int64_t Link::SentNs(size_t bytes, int64_t now_ns) {
+int64_t HubLink::SentNs(size_t bytes, int64_t now_ns) {
   if (rule_.rate_kbps == 0) return now_ns;
   // 1 kbit/s is one bit per millisecond.
   const int64_t wait_ns = std::max<int64_t>(0, busy_until_ns_ - now_ns);

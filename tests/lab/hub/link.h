@@ -37,7 +37,7 @@ struct LinkCounters {
 };
 
 // One direction between two ports. Not thread-safe.
-class Link {
+class HubLink {
  public:
   struct Fate {
     bool dropped = false;

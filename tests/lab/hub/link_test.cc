@@ -16,11 +16,11 @@ constexpr int64_t kNow = 5 * kNsPerSecond;
 class LinkTest : public testing::Test {
  protected:
   Random random_{7};
-  Link link_;
+  HubLink link_;
 };
 
 TEST_F(LinkTest, PerfectCableDeliversAtOnce) {
-  const Link::Fate fate = link_.Offer(1500, kNow, random_);
+  const HubLink::Fate fate = link_.Offer(1500, kNow, random_);
   EXPECT_FALSE(fate.dropped);
   EXPECT_FALSE(fate.corrupted);
   EXPECT_FALSE(fate.duplicated);
@@ -105,7 +105,7 @@ TEST_F(LinkTest, RateSpacesFramesAndItsQueueOverflows) {
 
 TEST_F(LinkTest, CorruptionAndDuplicationAreCounted) {
   link_.SetRule({.corrupt = 1, .duplicate = 1});
-  const Link::Fate fate = link_.Offer(100, kNow, random_);
+  const HubLink::Fate fate = link_.Offer(100, kNow, random_);
   EXPECT_TRUE(fate.corrupted);
   EXPECT_TRUE(fate.duplicated);
   EXPECT_EQ(link_.counters().corrupted, 1);
@@ -115,8 +115,8 @@ TEST_F(LinkTest, CorruptionAndDuplicationAreCounted) {
 TEST(LinkSeedTest, TheSameSeedDecidesTheSame) {
   Random one(3);
   Random other(3);
-  Link first;
-  Link second;
+  HubLink first;
+  HubLink second;
   first.SetRule({.loss = 0.5});
   second.SetRule({.loss = 0.5});
   for (int i = 0; i < 100; ++i) {

@@ -100,7 +100,7 @@ void Switch::Receive(size_t port, std::span<const std::byte> frame, int64_t now_
 }
 
 void Switch::Send(size_t from, size_t to, std::span<const std::byte> frame, int64_t now_ns) {
-  const Link::Fate fate = ports_[from].links.at(to).Offer(frame.size(), now_ns, random_);
+  const HubLink::Fate fate = ports_[from].links.at(to).Offer(frame.size(), now_ns, random_);
   if (fate.dropped) return;
   Frame damaged;
   if (fate.corrupted && frame.size() > kHeaderBytes) {

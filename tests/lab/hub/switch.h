@@ -75,7 +75,7 @@ class Switch {
   struct Port {
     std::string name;
     std::string network;
-    std::map<size_t, Link> links;  // By the port at the other end.
+    std::map<size_t, HubLink> links;  // By the port at the other end.
   };
 
   struct UnderWay {
