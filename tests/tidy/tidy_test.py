@@ -123,6 +123,7 @@ class TidyTest(unittest.TestCase):
         self.assert_breaks("output", "transport/shm/a.cc", _source("void F() { std::cerr << 1; }"))
         for name in ("engine/cli/a.cc", "bench/a.cc", "engine/base/a_test.cc"):
             self.assertEqual(self.broken({name: _source(line)}), set())
+        self.assertEqual(self.broken({"engine/base/a.cc": _source('int main() { std::printf("x"); }')}), set())
 
     def test_datapath(self):
         for line in (
