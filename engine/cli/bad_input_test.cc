@@ -65,6 +65,7 @@ TEST_F(BadInputTest, WhatIsNotHereIsNotFound) {
   Expect({"status", "g1", Directory()}, 3, "group g1");
   for (const char* command : {"unprotect", "handover", "promote", "retire"}) {
     Expect({command, "g1", Directory()}, 3, "group g1: no engine or session drives this group");
+    Expect({command, "g1", Directory(), "--json"}, 3, R"({"group":"g1","exit_code":3,"message":")");
   }
   Expect({"guard", "g1", Directory()}, 3, "g1.group");
   Expect({"synthetic", "show", "g1", Directory()}, 3, "g1");

@@ -70,7 +70,7 @@ TEST_F(GroupLifeTest, APromotedCopyKeepsTheRulesOfItsNewNode) {
   const std::unique_ptr<Program> guard =
       Start(Protect({Backup(), "--interval=7ms", "--detect=250ms", "--epoch-bytes=3M"}));
   ExpectState(Directory(), 0);
-  EXPECT_EQ(Run({"promote", "g1", OtherDirectory()}), 0);
+  Expect({"promote", "g1", OtherDirectory(), "--json"}, 0, R"({"group":"g1","exit_code":0,)");
   ASSERT_TRUE(WaitFor([&] { return GroupDirectory(folder_.File("b")).Load("g1").ok(); }));
   const GroupRecord record = *GroupDirectory(folder_.File("b")).Load("g1");
   EXPECT_EQ(record.rearm_us, 3'000'000);
@@ -112,6 +112,24 @@ TEST_F(GroupLifeTest, ALostRegisterIsMadeAnewOnAnOperatorsWordOnly) {
   ExpectWords(*guard, kAlone);
   End(Directory());
   EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+}
+
+TEST_F(GroupLifeTest, AGuardThatWaitsTakesUpWhatNobodyDrives) {
+  const std::unique_ptr<Program> waiting = Start({"guard", "--wait", "g1", Directory()});
+  std::unique_ptr<Program> first = Start(Protect({Backup()}));
+  ExpectWords(*first, kAlone);
+  EXPECT_EQ(waiting->Output(), "");
+  first.reset();
+  ExpectWords(*waiting, kAlone);
+  End(Directory());
+  EXPECT_EQ(waiting->Wait(), 0) << waiting->Output();
+}
+
+TEST_F(GroupLifeTest, AGuardThatWaitsForNothingEndsWhenToldTo) {
+  const std::unique_ptr<Program> waiting = Start({"guard", "--wait", "g1", Directory()});
+  EXPECT_TRUE(WaitFor([&] { return std::filesystem::exists(folder_.File("a")); }));
+  waiting->Terminate();
+  EXPECT_EQ(waiting->Wait(), 0) << waiting->Output();
 }
 
 TEST_F(GroupLifeTest, ADeposedCopyGetsNoRegister) {

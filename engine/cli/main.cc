@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/synthetic/guest_main.h"
 
@@ -61,6 +62,13 @@ int Main(int argc, char** argv) {
     const absl::StatusOr<Options> options = Options::Parse(command.options, words);
     const absl::StatusOr<int> code = options.ok() ? command.run(*options) : options.status();
     if (code.ok()) return *code;
+    if (name != "status" && options.ok() && options->Has("json")) {
+      const std::vector<std::string>& named = options->positional();
+      std::printf("%s\n", AnswerJson(named.empty() ? "" : named.front(), ExitOf(code.status()),
+                                     code.status().message())
+                              .c_str());
+      return ExitOf(code.status());
+    }
     std::fprintf(stderr, "haven-engine %s: %s\n", name.c_str(),
                  std::string(code.status().message()).c_str());
     return ExitOf(code.status());

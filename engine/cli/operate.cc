@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "engine/base/clock.h"
 #include "engine/base/status_macros.h"
+#include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/control/command_server.h"
@@ -85,53 +86,56 @@ absl::StatusOr<Register> LearnEnd(const GroupRecord& record) {
                    ". The group's .events file names the last thing that happened"));
 }
 
-int SayOtherEnd(const Register& now, const GroupRecord& record) {
+int SayOtherEnd(const Options& options, const Register& now, const GroupRecord& record) {
   const bool elsewhere = now.owner != record.owner;
-  std::fprintf(stderr, "group %s: it did not end as asked: %s. The register says %s\n",
-               record.group.c_str(),
-               elsewhere ? "another copy was promoted meanwhile, and the one here is destroyed"
-                         : "its guests have ended, or its protection",
-               FormatRegister(now).c_str());
-  return elsewhere ? kExitDeposed : kExitFailed;
+  return Answer(
+      options, record.group, elsewhere ? kExitDeposed : kExitFailed,
+      absl::StrCat("it did not end as asked: ",
+                   elsewhere ? "another copy was promoted meanwhile, and the one here is destroyed"
+                             : "its guests have ended, or its protection",
+                   ". The register says ", FormatRegister(now)));
 }
 
 absl::StatusOr<int> RunUnprotect(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
   HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, End(options, "unprotect"));
   HAVEN_ASSIGN_OR_RETURN(const Register now, LearnEnd(record));
-  if (now.owner != record.owner || now.mode != RegisterMode::kNone) return SayOtherEnd(now, record);
-  std::printf("unprotected: the guests run on, their output is open\n");
-  return kExitOk;
+  if (now.owner != record.owner || now.mode != RegisterMode::kNone) {
+    return SayOtherEnd(options, now, record);
+  }
+  return Answer(options, record.group, kExitOk,
+                "unprotected: the guests run on, their output is open");
 }
 
 absl::StatusOr<int> RunHandover(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
   HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, End(options, "handover"));
   HAVEN_ASSIGN_OR_RETURN(const Register now, LearnEnd(record));
-  if (now.owner == record.owner) return SayOtherEnd(now, record);
-  std::printf("handed over: the group runs at %s\n", now.owner.c_str());
-  return kExitOk;
+  if (now.owner == record.owner) return SayOtherEnd(options, now, record);
+  return Answer(options, record.group, kExitOk,
+                absl::StrCat("handed over: the group runs at ", now.owner));
 }
 
 absl::StatusOr<int> RunPromote(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
   HAVEN_RETURN_IF_ERROR(Send(options, "promote", ""));
-  std::printf("asked for: the register decides; `haven-engine status` shows what becomes of it\n");
-  return kExitOk;
+  return Answer(options, options.positional().front(), kExitOk,
+                "asked for: the register decides; `haven-engine status` shows what becomes of it");
 }
 
 absl::StatusOr<int> RunRetire(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 1, "name one group"));
   HAVEN_RETURN_IF_ERROR(Send(options, "retire", ""));
-  std::printf("retired: this host keeps no replica of the group\n");
-  return kExitOk;
+  return Answer(options, options.positional().front(), kExitOk,
+                "retired: this host keeps no replica of the group");
 }
 
 absl::StatusOr<int> RunInterval(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 2, "name a group and a time, as 25ms"));
   HAVEN_RETURN_IF_ERROR(Send(options, "interval", options.positional()[1]));
-  std::printf("the interval is %s from the next epoch on\n", options.positional()[1].c_str());
-  return kExitOk;
+  return Answer(
+      options, options.positional().front(), kExitOk,
+      absl::StrCat("the interval is ", options.positional()[1], " from the next epoch on"));
 }
 
 absl::StatusOr<int> RunSynthetic(const Options& options) {
@@ -213,7 +217,7 @@ Command Make(const char* name, const char* synopsis, const char* help,
   command.name = name;
   command.synopsis = synopsis;
   command.help = help;
-  command.options = {DirectoryOption()};
+  command.options = {DirectoryOption(), JsonOption()};
   if (waits) command.options.push_back({"timeout", "TIME", "60s", "how long to wait for the end"});
   command.run = run;
   return command;
@@ -241,13 +245,22 @@ std::vector<Command> OperatorCommands() {
 }
 
 Command SyntheticCommand() {
-  return Make("synthetic", "start SPEC | show NAME | shutdown|reboot|crash NAME",
-              "Starts, shows and ends synthetic guests on this node.", RunSynthetic, false);
+  Command command;
+  command.name = "synthetic";
+  command.synopsis = "start SPEC | show NAME | shutdown|reboot|crash NAME";
+  command.help = "Starts, shows and ends synthetic guests on this node.";
+  command.options = {DirectoryOption()};
+  command.run = RunSynthetic;
+  return command;
 }
 
 Command ArbiterCommand() {
-  return Make("arbiter", "list manual:DIR | answer manual:DIR GROUP REQUEST approve|deny",
-              "An operator's word for the manual arbiter (docs/arbiter.md).", RunArbiter, false);
+  Command command;
+  command.name = "arbiter";
+  command.synopsis = "list manual:DIR | answer manual:DIR GROUP REQUEST approve|deny";
+  command.help = "An operator's word for the manual arbiter (docs/arbiter.md).";
+  command.run = RunArbiter;
+  return command;
 }
 
 }  // namespace haven

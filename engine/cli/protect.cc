@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <poll.h>
+
 #include <memory>
 #include <optional>
 #include <utility>
@@ -207,11 +209,35 @@ absl::Status CreateRegister(const GroupDirectory& directory, const GroupRecord& 
   return absl::OkStatus();
 }
 
+// Waits until there is a copy of the group here that nobody drives, and takes its lock. Nothing: a
+// signal came first. Another process' lock announces its end to nobody, so it is looked at again.
+absl::StatusOr<std::optional<UniqueFd>> WaitForGroup(const GroupDirectory& directory,
+                                                     const std::string& group) {
+  constexpr int kLookAgainMs = 250;
+  HAVEN_ASSIGN_OR_RETURN(const int stop_fd, StopSignalFd());
+  const UniqueFd stop(stop_fd);
+  HAVEN_RETURN_IF_ERROR(directory.Ensure());
+  for (;;) {
+    if (directory.Exists(group)) {
+      absl::StatusOr<UniqueFd> lock = directory.Lock(group);
+      if (!lock.ok() && !absl::IsFailedPrecondition(lock.status())) return lock.status();
+      if (lock.ok() && directory.Exists(group)) return *std::move(lock);
+    }
+    pollfd signalled = {stop.get(), POLLIN, 0};
+    if (poll(&signalled, 1, kLookAgainMs) > 0) return std::nullopt;
+  }
+}
+
 absl::StatusOr<int> RunGuardCommand(const Options& options) {
   if (options.positional().size() != 1) return absl::InvalidArgumentError("name one group");
   const std::string& group = options.positional().front();
   HAVEN_RETURN_IF_ERROR(CheckName("group", group));
   const GroupDirectory directory(options.Text("directory"));
+  if (options.Has("wait")) {
+    HAVEN_ASSIGN_OR_RETURN(std::optional<UniqueFd> lock, WaitForGroup(directory, group));
+    if (!lock.has_value()) return kExitOk;
+    return RunGuard(directory, group, *std::move(lock), /*progress=*/false);
+  }
   HAVEN_ASSIGN_OR_RETURN(UniqueFd lock, directory.Lock(group));
   if (options.Has("create-register")) {
     HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, directory.Load(group));
@@ -240,11 +266,15 @@ Command ProtectCommand() {
 Command GuardCommand() {
   Command command;
   command.name = "guard";
-  command.synopsis = "[--create-register] GROUP";
+  command.synopsis = "[--wait | --create-register] GROUP";
   command.help =
       "Takes up a group that was protected here before: what a service manager runs after a crash.";
   command.options = {
       DirectoryOption(),
+      {"wait", "", "",
+       "first wait, for as long as it takes, until there is a copy of the group here that no "
+       "process "
+       "drives: one to be taken up after a crash, whoever drove it"},
       {"create-register", "", "",
        "first create the group's register anew, after it was lost or removed as damaged. Only when "
        "you know that no other copy of the group runs anywhere: else two run from then on"}};

@@ -34,7 +34,8 @@ absl::StatusOr<int> RunStatus(const Options& options) {
       continue;
     }
     if (options.Has("json")) {
-      absl::StrAppend(&list, list.empty() ? "" : ",\n", StatusToJson(file->snapshot));
+      absl::StrAppend(&list, list.empty() ? "" : ",\n",
+                      StatusToJson(file->snapshot, file->reading));
     } else if (options.Has("prometheus")) {
       metrics.Add(file->snapshot, file->reading);
     } else {

@@ -104,6 +104,12 @@ struct StatusSnapshot {
   PhaseSummaries phases{};
 };
 
+// What the reader of a status knows beyond its writer.
+struct StatusReading {
+  int64_t age_ns = 0;  // Since it was written; all ages in it are older by that much.
+  bool stale = false;  // Its writer has stopped updating it: it hangs, or is gone.
+};
+
 // A transition, or something that happened without one.
 struct StatusEvent {
   int64_t wall_ns = 0;

@@ -132,6 +132,18 @@ std::string StatusToJson(const StatusSnapshot& snapshot) {
   return Dump(writer.json());
 }
 
+std::string StatusToJson(const StatusSnapshot& snapshot, const StatusReading& reading) {
+  StatusSnapshot now = snapshot;
+  for (int64_t* age_ns : {&now.arbiter.age_ns, &now.epoch.age_ns}) {
+    if (*age_ns != kNoTime) *age_ns += reading.age_ns;
+  }
+  Writer writer;
+  writer.Field("stale", reading.stale);
+  writer.Field("status_age_ns", reading.age_ns);
+  TransferStatus(writer, now);
+  return Dump(writer.json());
+}
+
 absl::StatusOr<StatusSnapshot> StatusFromJson(absl::string_view text) {
   const Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::InvalidArgumentError("status: this is no JSON object");

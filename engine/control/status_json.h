@@ -15,6 +15,11 @@ namespace haven {
 // digits: JSON's numbers do not hold 64 bits everywhere. Bytes that are not UTF-8 are replaced.
 std::string StatusToJson(const StatusSnapshot& snapshot);
 
+// For whoever reads a status later: as above with its ages (arbiter.age_ns, epoch.age_ns) counted
+// to the reading, and two keys in front: `stale`, as StatusReading has it, and `status_age_ns`. The
+// state of a stale status is its writer's last word: look at `stale` first.
+std::string StatusToJson(const StatusSnapshot& snapshot, const StatusReading& reading);
+
 // Reads StatusToJson's form; unknown keys are passed over, so that an older program can read a
 // newer file. InvalidArgument: no JSON, a key is missing or of the wrong type; names the key.
 absl::StatusOr<StatusSnapshot> StatusFromJson(absl::string_view text);

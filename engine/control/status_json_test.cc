@@ -78,6 +78,19 @@ TEST(StatusJsonTest, KeysAreWhatTheDocumentsSay) {
   EXPECT_EQ(json["counters"]["delta_pages"], 3);
 }
 
+TEST(StatusJsonTest, AReaderSeesAgesAsOfNowAndWhetherTheWriterIsGone) {
+  StatusSnapshot snapshot = FullSnapshot();
+  snapshot.epoch.age_ns = 5;
+  snapshot.arbiter.age_ns = kNoTime;
+  const auto json =
+      nlohmann::json::parse(StatusToJson(snapshot, {.age_ns = 4'000'000'000, .stale = true}));
+  EXPECT_EQ(json["stale"], true);
+  EXPECT_EQ(json["status_age_ns"], 4'000'000'000);
+  EXPECT_EQ(json["epoch"]["age_ns"], 4'000'000'005);
+  EXPECT_EQ(json["arbiter"]["age_ns"], kNoTime);
+  EXPECT_EQ(json["state"], snapshot.state);
+}
+
 TEST(StatusJsonTest, UnknownKeysArePassedOver) {
   const std::string text = StatusToJson(FullSnapshot());
   EXPECT_TRUE(StatusFromJson(absl::StrReplaceAll(text, {{R"({"written_ns")",

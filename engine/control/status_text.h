@@ -10,12 +10,6 @@
 
 namespace haven {
 
-// What the reader of a status knows beyond its writer.
-struct StatusReading {
-  int64_t age_ns = 0;  // Since it was written; all ages in it are older by that much.
-  bool stale = false;  // Its writer has stopped updating it: it hangs, or is gone.
-};
-
 // For people: several lines, each with its newline.
 std::string StatusToText(const StatusSnapshot& snapshot, const StatusReading& reading);
 
