@@ -42,7 +42,7 @@ absl::string_view RegisterModeName(RegisterMode mode);
 
 // One line of text without a newline, the form in which `file`, `exec` and `etcd` keep the
 // register:
-//   haven1 term=7 owner=host-a mode=promotable session=00112233445566aa running=yes stamp=8899...
+//   haven1 term=7 owner=host-a.0123... mode=promotable session=0011... running=yes stamp=8899...
 std::string FormatRegister(const Register& value);
 
 // Reads FormatRegister's form. InvalidArgument names the field and the text that is wrong: unknown

@@ -24,6 +24,7 @@ _ALLOWED = {
     "engine/primary/": _PROTOCOL,
     "engine/backup/": _PROTOCOL,
     "engine/control/": _CONTROL,
+    "engine/synthetic/": _CONTROL,
     # The one place that picks implementations.
     "engine/cli/": ("engine/", "transport/", "xen/"),
     "transport/": _REPLICA,
