@@ -211,8 +211,12 @@ def built(tree):
         folder, base = os.path.split(name)
         build = os.path.join(folder, "BUILD.bazel")
         # Tests and fuzzers may be named by a list of their targets.
-        listed = re.search(r"_(test|fuzz)\.cc$", base) and f'"{base[:-3]}"' in tree.texts.get(build, "")
-        if f'"{base}"' not in tree.texts.get(build, "") and not listed:
+        text = tree.texts.get(build, "")
+        listed = re.search(r"_(test|fuzz)\.cc$", base) and (
+            f'"{base[:-3]}"' in text
+            or (base.endswith("_test.cc") and f'"{base[:-8]}"' in text and 'name + "_test.cc"' in text)
+        )
+        if f'"{base}"' not in text and not listed:
             yield name, 1, f"is not named in {build}"
 
 

@@ -25,6 +25,8 @@ ALLOWANCES = [
      "lets the guest write for a while between two measurements"),
     ("banned_calls", "engine/synthetic/testing.h", r"usleep",
      "looks again for another process' condition, up to a deadline"),
+    ("banned_calls", "xen/backup/replica_trial.cc", r"usleep\(kPollUs\)",
+     "a trial that looks again for another process' condition, up to a deadline"),
     ("datapath", "engine/backup/applier_datapath.cc", r"DataLossError", "only on the way out with an error"),
     ("datapath", "engine/primary/epoch_builder_datapath.cc", r"InternalError", "only on the way out with an error"),
     ("datapath", "engine/primary/epoch_builder_datapath.cc", r"chunks_\.resize", "within the capacity reserved for the largest epoch"),

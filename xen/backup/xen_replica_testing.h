@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Copies of a guest on a host without Xen, made by fake_xl.sh.
+#ifndef HAVEN_XEN_BACKUP_XEN_REPLICA_TESTING_H_
+#define HAVEN_XEN_BACKUP_XEN_REPLICA_TESTING_H_
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "xen/backup/build_xen_replica.h"
+#include "xen/backup/fake_replica_host.h"
+#include "xen/backup/guest_config.h"
+#include "xen/backup/migration_stream.h"
+#include "xen/base/formats_testing.h"
+
+namespace haven {
+
+class XenReplicaTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    signal(SIGPIPE, SIG_IGN);
+    std::string folder = absl::StrCat(::testing::TempDir(), "/xen-replica-XXXXXX");
+    ASSERT_NE(mkdtemp(folder.data()), nullptr);
+    folder_ = folder;
+    world_->made = folder_ / "made";
+    world_->unmade = folder_ / "unmade";
+    world_->waiting_name = "web1--incoming";
+    world_->bridges = {"br0"};
+    description_ = FakeXenDescription();
+    description_.config_json =
+        R"({"c_info":{"type":"pvh","name":"web1"},)"
+        R"("nics":[{"mac":"00:16:3e:00:00:01","bridge":"br0"},{"mac":"00:16:3e:00:00:02"}]})";
+    hello_.name = "web1";
+    hello_.uuid = "cb1ae9c3-8bd5-4d4b-a5d5-1a9c9a4b2a33";
+    hello_.page_count = 0xff000;
+    hello_.max_state_bytes = 65536;
+    hello_.ram = {{0, 5}};
+    options_.build_timeout = absl::Seconds(20);
+    options_.destroy_timeout = absl::Seconds(20);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  // A copy made by a toolstack of this manner (fake_xl.sh).
+  absl::StatusOr<std::unique_ptr<XenReplica>> Build(const std::string& manner) {
+    const absl::StatusOr<std::string> config = EncodeXenDescription(description_);
+    EXPECT_TRUE(config.ok()) << config.status();
+    hello_.config = *config;
+    options_.toolstack = {"xen/backup/fake_xl.sh", folder_, absl::StrCat(StreamBytes()), manner};
+    return BuildXenReplica(std::make_unique<FakeReplicaHost>(world_), hello_, options_);
+  }
+
+  std::unique_ptr<XenReplica> Good() {
+    absl::StatusOr<std::unique_ptr<XenReplica>> replica = Build("good");
+    EXPECT_TRUE(replica.ok()) << replica.status();
+    return *std::move(replica);
+  }
+
+  // The stream that the toolstack is to receive.
+  std::string Stream() {
+    std::string stream;
+    const absl::StatusOr<GuestConfig> config = MapGuestConfig(description_.config_json, options_);
+    if (!config.ok()) return stream;
+    const absl::Status written = WriteMigrationStream(
+        *DecodeXenDescription(hello_.config), config->json, [&](std::span<const std::byte> bytes) {
+          stream.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+          return absl::OkStatus();
+        });
+    EXPECT_TRUE(written.ok()) << written;
+    return stream;
+  }
+
+  std::string ReadFolderFile(const std::string& name) const {
+    std::ostringstream text;
+    text << std::ifstream(folder_ / name, std::ios::binary).rdbuf();
+    return text.str();
+  }
+
+  std::filesystem::path folder_;
+  const std::shared_ptr<FakeHostWorld> world_ = std::make_shared<FakeHostWorld>();
+  XenDescription description_;
+  HelloDomain hello_;
+  XenReplicaOptions options_;
+
+ private:
+  size_t StreamBytes() { return Stream().size(); }
+};
+
+}  // namespace haven
+
+#endif  // HAVEN_XEN_BACKUP_XEN_REPLICA_TESTING_H_

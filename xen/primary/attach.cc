@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/attach.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <xen/hvm/params.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/file_util.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+#include "xen/base/description.h"
+#include "xen/base/foreign_mapper.h"
+#include "xen/base/frame_runs.h"
+#include "xen/base/guest_mapping.h"
+#include "xen/base/ram_map.h"
+#include "xen/base/store.h"
+#include "xen/base/suspend_event.h"
+#include "xen/base/toolstack.h"
+#include "xen/base/xc_domain_control.h"
+#include "xen/primary/cooperative_suspend.h"
+#include "xen/primary/xen_domain.h"
+
+namespace haven {
+
+namespace {
+
+constexpr absl::Duration kToolstackTimeout = absl::Seconds(30);
+constexpr char kAutostartDirectory[] = "/etc/xen/auto";
+constexpr size_t kConfigFileMax = size_t{1} << 20;
+
+std::string DomainPath(uint32_t domid, const char* rest) {
+  return absl::StrCat("/local/domain/", domid, rest);
+}
+
+// The text of a store's entry, or nothing.
+std::string TextOr(XenStore& store, const std::string& path) {
+  const absl::StatusOr<std::string> text = store.Read(path);
+  return text.ok() ? *text : "";
+}
+
+uint64_t NumberOr0(XenStore& store, const std::string& path) {
+  uint64_t number = 0;
+  return absl::SimpleAtoi(TextOr(store, path), &number) ? number : 0;
+}
+
+// Released by the kernel when this process ends: an address of the abstract name space.
+absl::StatusOr<UniqueFd> TakeHold(const std::string& name, uint32_t domid,
+                                  const std::array<uint8_t, 16>& uuid) {
+  UniqueFd hold(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!hold) return absl::ErrnoToStatus(errno, "make a socket");
+  const std::string text = absl::StrCat("haven-xen-", domid, "-", FormatXenUuid(uuid));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::copy(text.begin(), text.end(), address.sun_path + 1);
+  const socklen_t bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+  if (bind(hold.get(), reinterpret_cast<const sockaddr*>(&address), bytes) == 0) return hold;
+  if (errno != EADDRINUSE) return absl::ErrnoToStatus(errno, "take hold of a guest");
+  return absl::FailedPreconditionError(
+      absl::StrCat("guest ", name, ": another process of haven-engine has hold of it"));
+}
+
+std::string AutostartFile(const std::string& name) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(kAutostartDirectory, error)) {
+    const absl::StatusOr<std::string> text = ReadBoundedFile(entry.path().string(), kConfigFileMax);
+    if (text.ok() && XlConfigNames(*text, name)) return entry.path().string();
+  }
+  return "";
+}
+
+absl::Status CheckFacts(const std::string& name, const XenDomainStatus& status, uint32_t domid,
+                        XenStore& store, const std::string& config_json,
+                        const XenRefusalOptions& options) {
+  XenGuestFacts facts;
+  facts.name = name;
+  facts.status = status;
+  facts.config_json = config_json;
+  facts.suspends = TextOr(store, DomainPath(domid, "/control/feature-suspend")) == "1";
+  facts.autostart_file = AutostartFile(name);
+  facts.target_kib = NumberOr0(store, DomainPath(domid, "/memory/target"));
+  facts.static_max_kib = NumberOr0(store, DomainPath(domid, "/memory/static-max"));
+  return CheckProtectable(facts, options);
+}
+
+absl::StatusOr<XenToolstackConfig> ToolstackConfig(uint32_t domid) {
+  HAVEN_ASSIGN_OR_RETURN(const std::string printed,
+                         RunXl({"list", "-l", absl::StrCat(domid)}, kToolstackTimeout));
+  return ParseXlList(printed);
+}
+
+// A frame that is memory, belongs to no epoch, and that nobody writes: a ring for introspection.
+absl::StatusOr<uint64_t> CanaryFrame(const std::string& name, XenDomainControl& control,
+                                     const RamMap& map) {
+  for (const uint32_t param :
+       {HVM_PARAM_PAGING_RING_PFN, HVM_PARAM_SHARING_RING_PFN, HVM_PARAM_MONITOR_RING_PFN}) {
+    HAVEN_ASSIGN_OR_RETURN(const uint64_t frame, control.HvmParam(param));
+    if (std::binary_search(map.special.begin(), map.special.end(), frame)) return frame;
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "guest ", name,
+      " can not be protected: it has no page of the kind that guards its log of "
+      "dirty pages (the rings for memory introspection): was it built by another toolstack?"));
+}
+
+absl::StatusOr<std::string> Describe(XenDomainControl& control, const RamMap& map,
+                                     StateCapture& state, const XenToolstackConfig& config) {
+  XenDescription description;
+  description.max_vcpus = config.max_vcpus;
+  description.config_json = config.json;
+  std::vector<uint64_t> frames = map.ram;
+  for (const uint64_t frame : map.special) frames[frame / 64] |= uint64_t{1} << (frame % 64);
+  for (FrameRange run = NextFrameRange(frames, 0, map.frame_count); !run.empty();
+       run = NextFrameRange(frames, run.end, map.frame_count)) {
+    description.frames.push_back({run.first, run.end - run.first});
+  }
+  HAVEN_ASSIGN_OR_RETURN(XenCpuPolicy policy, control.CpuPolicy());
+  description.cpuid_policy = std::move(policy.cpuid);
+  description.msr_policy = std::move(policy.msr);
+  description.first_state.resize(state.max_bytes());
+  HAVEN_ASSIGN_OR_RETURN(const size_t bytes, state.Capture(description.first_state));
+  description.first_state.resize(bytes);
+  return EncodeXenDescription(description);
+}
+
+absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
+    uint32_t domid, XenStore& store, XenDomainControl& control,
+    std::shared_ptr<XenStopState> state) {
+  const std::string port_path = absl::StrCat("/libxl/", domid, "/haven-suspend-port");
+  std::optional<uint32_t> port;
+  if (const uint64_t old = NumberOr0(store, port_path); old > 0 && old <= UINT32_MAX) {
+    port = static_cast<uint32_t>(old);
+  }
+  CooperativeSuspend::Seams seams;
+  seams.control = &control;
+  HAVEN_ASSIGN_OR_RETURN(seams.store, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(seams.watch, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(seams.event, SubscribeSuspend(domid, port));
+  HAVEN_RETURN_IF_ERROR(store.Write(port_path, absl::StrCat(seams.event->guest_port())));
+  seams.clock = &SystemClock::Get();
+  return CooperativeSuspend::Create(std::move(seams), std::move(state));
+}
+
+// All that replication needs of the guest.
+absl::Status Map(const std::string& name, const XenDomainStatus& status, XenDomain::Parts& parts) {
+  XenDomainControl& control = *parts.control;
+  HAVEN_ASSIGN_OR_RETURN(const XenToolstackConfig config, ToolstackConfig(control.domid()));
+  HAVEN_RETURN_IF_ERROR(
+      CheckFacts(name, status, control.domid(), *parts.store, config.json, {.unsafe_disk = true}));
+  HAVEN_ASSIGN_OR_RETURN(const RamMap map, ReadRamMap(control));
+  HAVEN_ASSIGN_OR_RETURN(parts.canary, CanaryFrame(name, control, map));
+  HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control));
+  HAVEN_ASSIGN_OR_RETURN(parts.info.config, Describe(control, map, *parts.state, config));
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper, OpenForeignMapper(control.domid()));
+  HAVEN_ASSIGN_OR_RETURN(parts.mapping,
+                         GuestMapping::Create(name, std::move(mapper), map.ram, map.frame_count,
+                                              /*writable=*/false));
+  parts.pages = status.pages;
+  HAVEN_LOG(kInfo, "xen") << "guest=" << name << " domain=" << control.domid()
+                          << " ram_pages=" << map.ram_frames << " frames=" << map.frame_count
+                          << " special=" << map.special.size();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<uint32_t> FindXenGuest(const std::string& name) {
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> domains, store->List("/local/domain"));
+  for (const std::string& text : domains) {
+    uint32_t domid = 0;
+    if (!absl::SimpleAtoi(text, &domid) || domid == 0) continue;
+    if (text == name || TextOr(*store, DomainPath(domid, "/name")) == name) return domid;
+  }
+  return absl::NotFoundError(absl::StrCat("no guest ", name, " runs on this host (xl list)"));
+}
+
+absl::StatusOr<std::string> XenGuestName(uint32_t domid) {
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
+  return store->Read(DomainPath(domid, "/name"));
+}
+
+absl::Status CheckXenGuest(const std::string& name, const XenRefusalOptions& options) {
+  HAVEN_ASSIGN_OR_RETURN(const uint32_t domid, FindXenGuest(name));
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenDomainControl> control, OpenXenDomain(domid));
+  HAVEN_ASSIGN_OR_RETURN(const XenDomainStatus status, control->Status());
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(const XenToolstackConfig config, ToolstackConfig(domid));
+  return CheckFacts(name, status, domid, *store, config.json, options);
+}
+
+absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold) {
+  XenGuest guest;
+  HAVEN_ASSIGN_OR_RETURN(guest.domid, FindXenGuest(name));
+  XenDomain::Parts parts;
+  HAVEN_ASSIGN_OR_RETURN(parts.control, OpenXenDomain(guest.domid));
+  HAVEN_ASSIGN_OR_RETURN(const XenDomainStatus status, parts.control->Status());
+  if (status.dying) {
+    return absl::NotFoundError(absl::StrCat("guest ", name, " is being destroyed"));
+  }
+  HAVEN_ASSIGN_OR_RETURN(guest.hold, TakeHold(name, guest.domid, status.uuid));
+  HAVEN_ASSIGN_OR_RETURN(parts.store, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(parts.info.name, parts.store->Read(DomainPath(guest.domid, "/name")));
+  parts.info.uuid = FormatXenUuid(status.uuid);
+  parts.stop = std::make_shared<XenStopState>();
+  parts.destroy = [](uint32_t domid) {
+    return RunXl({"destroy", absl::StrCat(domid)}, kToolstackTimeout).status();
+  };
+  if (hold == XenHold::kReplicate) HAVEN_RETURN_IF_ERROR(Map(parts.info.name, status, parts));
+  HAVEN_ASSIGN_OR_RETURN(guest.suspend,
+                         MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop));
+  guest.domain = std::make_unique<XenDomain>(std::move(parts));
+  return guest;
+}
+
+}  // namespace haven

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/cooperative_suspend.h"
+
+#include <poll.h>
+
+#include <memory>
+
+#include "engine/base/manual_clock.h"
+#include "gtest/gtest.h"
+#include "xen/base/interfaces_testing.h"
+
+namespace haven {
+namespace {
+
+using State = SuspendMethod::State;
+
+constexpr char kPath[] = "/local/domain/5/control/shutdown";
+
+class CooperativeSuspendTest : public ::testing::Test {
+ protected:
+  CooperativeSuspendTest() {
+    auto watch = std::make_unique<FakeStore>(content_);
+    auto event = std::make_unique<FakeSuspendEvent>();
+    watch_ = watch.get();
+    event_ = event.get();
+    CooperativeSuspend::Seams seams;
+    seams.control = &control_;
+    seams.store = std::make_unique<FakeStore>(content_);
+    seams.watch = std::move(watch);
+    seams.event = std::move(event);
+    seams.clock = &clock_;
+    auto suspend = CooperativeSuspend::Create(std::move(seams), stop_);
+    HAVEN_CHECK_OK(suspend.status());
+    suspend_ = *std::move(suspend);
+  }
+
+  bool Readable() const {
+    pollfd ready = {suspend_->event_fd(), POLLIN, 0};
+    return poll(&ready, 1, 0) == 1;
+  }
+  // The guest reads its request, as Linux does.
+  void Take() { content_->entries[kPath] = ""; }
+  void Suspend() {
+    control_.Suspend();
+    event_->Announce();
+  }
+  std::string Asked() const {
+    const auto found = content_->entries.find(kPath);
+    return found == content_->entries.end() ? "" : found->second;
+  }
+
+  FakeDomainControl control_{100};
+  std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
+  std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
+  ManualClock clock_{kNsPerSecond};
+  FakeStore* watch_ = nullptr;
+  FakeSuspendEvent* event_ = nullptr;
+  std::unique_ptr<CooperativeSuspend> suspend_;
+};
+
+TEST_F(CooperativeSuspendTest, StopsAndGoesOn) {
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(Asked(), "suspend");
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_FALSE(stop_->stopped);
+  Take();
+  Suspend();
+  EXPECT_TRUE(Readable());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+  EXPECT_FALSE(Readable()) << "an event is taken by the look it leads to";
+  EXPECT_TRUE(stop_->stopped);
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(control_.resumes, 1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_FALSE(stop_->stopped);
+}
+
+TEST_F(CooperativeSuspendTest, ARequestThatIsNotTakenIsTakenBack) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(Asked(), "");
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_EQ(control_.resumes, 0);
+}
+
+TEST_F(CooperativeSuspendTest, ARequestThatWasTakenIsLetGoWhenItIsDone) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended) << "it is still to stop";
+  EXPECT_EQ(control_.resumes, 0);
+  Suspend();
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_EQ(control_.resumes, 1);
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatTookARequestAndFailedRunsAfterAWhile) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  clock_.AdvanceNs(CooperativeSuspend::kTakenMaxNs - 1);
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+  clock_.AdvanceNs(1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, AnotherRequestIsAnsweredByTheOneThatWasTaken) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(Asked(), "") << "a second one would stop it twice";
+  Suspend();
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatAnEarlierEngineLeftStoppedGoesOn) {
+  control_.Suspend();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(control_.resumes, 1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, ResumeIsIdempotent) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  Suspend();
+  ASSERT_EQ(suspend_->Poll(), State::kSuspended);
+  ASSERT_TRUE(suspend_->Resume().ok());
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(control_.resumes, 1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatEndsIsGone) {
+  for (const XenShutdown reason :
+       {XenShutdown::kPoweroff, XenShutdown::kReboot, XenShutdown::kCrash}) {
+    control_.status.shutdown = false;
+    ASSERT_TRUE(suspend_->Request().ok());
+    control_.End(reason);
+    EXPECT_EQ(suspend_->Poll(), State::kGone);
+    EXPECT_TRUE(absl::IsUnavailable(suspend_->Resume()));
+  }
+  control_.status.shutdown = false;
+  control_.status.dying = true;
+  EXPECT_EQ(suspend_->Poll(), State::kGone);
+  control_.error = absl::NotFoundError("gone");
+  EXPECT_EQ(suspend_->Poll(), State::kGone);
+  EXPECT_TRUE(absl::IsUnavailable(suspend_->Resume()));
+}
+
+TEST_F(CooperativeSuspendTest, AnErrorOfTheHypervisorIsNoEnd) {
+  control_.error = absl::InternalError("EAGAIN");
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, AStoreThatDoesNotAnswerIsReported) {
+  content_->error = absl::UnavailableError("no daemon");
+  EXPECT_TRUE(absl::IsUnavailable(suspend_->Request()));
+  EXPECT_TRUE(absl::IsUnavailable(suspend_->Resume()));
+}
+
+TEST_F(CooperativeSuspendTest, TheStoreIsToldOnlyIfItMayHaveSeenTheStop) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Suspend();
+  ASSERT_EQ(suspend_->Poll(), State::kSuspended);
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(content_->resumed_domains, 0);
+  ASSERT_TRUE(suspend_->Request().ok());
+  Suspend();
+  watch_->Announce();
+  EXPECT_TRUE(Readable());
+  ASSERT_EQ(suspend_->Poll(), State::kSuspended);
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(content_->resumed_domains, 1);
+}
+
+}  // namespace
+}  // namespace haven

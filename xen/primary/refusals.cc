@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/refusals.h"
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "engine/base/status_macros.h"
+#include "nlohmann/json.hpp"
+
+namespace haven {
+
+namespace {
+
+using Json = nlohmann::json;
+
+const Json* Find(const Json& json, const char* name) {
+  if (!json.is_object()) return nullptr;
+  const auto found = json.find(name);
+  return found == json.end() ? nullptr : &*found;
+}
+
+// An entry of a device list, or an empty list.
+const Json& ListOf(const Json& config, const char* name) {
+  static const Json kEmpty = Json::array();
+  const Json* const list = Find(config, name);
+  return list != nullptr && list->is_array() ? *list : kEmpty;
+}
+
+std::string TextOf(const Json& json, const char* name) {
+  const Json* const value = Find(json, name);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+}
+
+bool InOtherDomain(const Json& device) {
+  const std::string domain = TextOf(device, "backend_domname");
+  if (!domain.empty() && domain != "Domain-0" && domain != "0") return true;
+  const Json* const domid = Find(device, "backend_domid");
+  return domid != nullptr && domid->is_number_unsigned() && domid->get<uint64_t>() != 0;
+}
+
+bool Writable(const Json& disk) {
+  const Json* const writable = Find(disk, "readwrite");
+  const bool is_writable = writable != nullptr &&
+                           (writable->is_boolean() ? writable->get<bool>() : *writable != Json(0));
+  const Json* const cdrom = Find(disk, "is_cdrom");
+  const bool is_cdrom =
+      cdrom != nullptr && (cdrom->is_boolean() ? cdrom->get<bool>() : *cdrom != Json(0));
+  return is_writable && !is_cdrom;
+}
+
+void CheckKind(const XenGuestFacts& facts, std::vector<std::string>& reasons) {
+  if (!facts.status.hvm) {
+    reasons.push_back(
+        "it is a PV guest, whose memory can not be tracked here: start it with type=\"pvh\"");
+    return;
+  }
+  if (!facts.status.hap) {
+    reasons.push_back(
+        "it runs without nested paging: start it with hap=1 on a processor with EPT "
+        "or NPT");
+  }
+  if (!facts.suspends) {
+    reasons.push_back(
+        "its kernel does not offer to be suspended (control/feature-suspend), or has "
+        "not booted yet: a Linux with Xen's drivers is wanted, once it is up");
+  }
+}
+
+void CheckDevices(const Json& config, bool unsafe_disk, std::vector<std::string>& reasons) {
+  if (!ListOf(config, "pcidevs").empty()) {
+    reasons.push_back(
+        "a PCI device is passed through to it, whose state can not be copied: "
+        "detach it (xl pci-detach)");
+  }
+  for (const char* kind : {"nics", "disks"}) {
+    for (const Json& device : ListOf(config, kind)) {
+      if (!InOtherDomain(device)) continue;
+      reasons.push_back(absl::StrCat("the other end of one of its ", kind,
+                                     " is not in the first domain, where its output could be "
+                                     "held: give it a backend there"));
+      break;
+    }
+  }
+  for (const Json& disk : ListOf(config, "disks")) {
+    if (unsafe_disk || !Writable(disk)) continue;
+    reasons.push_back(absl::StrCat(
+        "its disk ", TextOf(disk, "vdev"),
+        " is writable, and disks are not part of an epoch: a copy would go on with an older "
+        "memory and a newer disk. Make it read-only, or say --unsafe-disk if you know that the "
+        "guest can stand it"));
+  }
+}
+
+void CheckMemory(const XenGuestFacts& facts, const Json& config,
+                 std::vector<std::string>& reasons) {
+  const Json* const build = Find(config, "b_info");
+  if (build != nullptr && !ListOf(*build, "vnuma_nodes").empty()) {
+    reasons.push_back("it has virtual NUMA nodes, which a copy would lose: start it without vnuma");
+  }
+  if (facts.target_kib != 0 && facts.static_max_kib != 0 &&
+      facts.target_kib != facts.static_max_kib) {
+    reasons.push_back(absl::StrCat("its memory is ballooned to ", facts.target_kib, " of ",
+                                   facts.static_max_kib,
+                                   " KiB, and must not change while it is protected: xl mem-set ",
+                                   facts.name, " ", facts.static_max_kib / 1024, "m"));
+  }
+}
+
+}  // namespace
+
+absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOptions& options) {
+  std::vector<std::string> reasons;
+  CheckKind(facts, reasons);
+  const Json config = Json::parse(facts.config_json, nullptr, /*allow_exceptions=*/false);
+  if (config.is_object()) {
+    CheckDevices(config, options.unsafe_disk, reasons);
+    CheckMemory(facts, config, reasons);
+  } else {
+    reasons.push_back("the toolstack does not say how it is made (xl list -l)");
+  }
+  if (!facts.autostart_file.empty()) {
+    reasons.push_back(absl::StrCat("this host starts it by itself when it boots (",
+                                   facts.autostart_file,
+                                   "), also when it runs elsewhere by then: remove that file"));
+  }
+  if (reasons.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("guest ", facts.name, " can not be protected: ", absl::StrJoin(reasons, "; ")));
+}
+
+absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed) {
+  const Json list =
+      Json::parse(printed.begin(), printed.end(), nullptr, /*allow_exceptions=*/false);
+  if (!list.is_array() || list.size() != 1) {
+    return absl::InvalidArgumentError("`xl list -l` did not print one guest");
+  }
+  const Json* const config = Find(list[0], "config");
+  const Json* const build = config != nullptr ? Find(*config, "b_info") : nullptr;
+  const Json* const vcpus = build != nullptr ? Find(*build, "max_vcpus") : nullptr;
+  if (vcpus == nullptr || !vcpus->is_number_unsigned() || vcpus->get<uint64_t>() == 0 ||
+      vcpus->get<uint64_t>() > UINT32_MAX) {
+    return absl::InvalidArgumentError("`xl list -l` does not say how many vCPUs the guest has");
+  }
+  return XenToolstackConfig{config->dump(), vcpus->get<uint32_t>()};
+}
+
+bool XlConfigNames(absl::string_view text, absl::string_view guest) {
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    line = absl::StripLeadingAsciiWhitespace(line);
+    if (!absl::ConsumePrefix(&line, "name")) continue;
+    line = absl::StripLeadingAsciiWhitespace(line);
+    if (!absl::ConsumePrefix(&line, "=")) continue;
+    line = absl::StripLeadingAsciiWhitespace(line);
+    if (line.empty() || (line[0] != '"' && line[0] != '\'')) continue;
+    const size_t end = line.find(line[0], 1);
+    if (end != absl::string_view::npos && line.substr(1, end - 1) == guest) return true;
+  }
+  return false;
+}
+
+}  // namespace haven

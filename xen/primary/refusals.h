@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef HAVEN_XEN_PRIMARY_REFUSALS_H_
+#define HAVEN_XEN_PRIMARY_REFUSALS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "xen/base/domain_control.h"
+
+namespace haven {
+
+// What is known of a running guest when its protection is asked for.
+struct XenGuestFacts {
+  std::string name;
+  XenDomainStatus status;
+  std::string config_json;      // The toolstack's: `xl list -l NAME`, one element's "config".
+  bool suspends = false;        // The guest's kernel offers it (control/feature-suspend).
+  std::string autostart_file;   // What would start it when the host boots; empty: nothing.
+  uint64_t target_kib = 0;      // Memory that it is to have now; 0 if not known.
+  uint64_t static_max_kib = 0;  // Memory that it was started with; 0 if not known.
+};
+
+struct XenRefusalOptions {
+  bool unsafe_disk = false;  // The owner knows that writable disks are not part of an epoch.
+};
+
+// OK if the guest can be protected. FailedPrecondition names every reason against it, each with
+// what to do about it.
+absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOptions& options);
+
+// The "config" of the one element in what `xl list -l` prints, as text, and the number of its
+// vCPUs. InvalidArgument: it is not that.
+struct XenToolstackConfig {
+  std::string json;
+  uint32_t max_vcpus = 0;
+};
+absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed);
+
+// Whether the text of an xl configuration file gives this name to its guest.
+bool XlConfigNames(absl::string_view text, absl::string_view guest);
+
+}  // namespace haven
+
+#endif  // HAVEN_XEN_PRIMARY_REFUSALS_H_

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/refusals.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace haven {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+XenGuestFacts Good() {
+  XenGuestFacts facts;
+  facts.name = "g1";
+  facts.status.hvm = facts.status.hap = true;
+  facts.suspends = true;
+  facts.config_json = R"({"c_info":{"type":"pvh"},"b_info":{"max_vcpus":2},
+                          "nics":[{"devid":0,"bridge":"xenbr0"}],
+                          "disks":[{"vdev":"xvda","readwrite":0}]})";
+  facts.target_kib = facts.static_max_kib = 131072;
+  return facts;
+}
+
+std::string Reason(const XenGuestFacts& facts, bool unsafe_disk = false) {
+  const absl::Status status = CheckProtectable(facts, {.unsafe_disk = unsafe_disk});
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  return std::string(status.message());
+}
+
+XenGuestFacts With(const std::string& config_json) {
+  XenGuestFacts facts = Good();
+  facts.config_json = config_json;
+  return facts;
+}
+
+TEST(Refusals, APlainPvhGuestIsProtected) {
+  EXPECT_TRUE(CheckProtectable(Good(), {}).ok()) << CheckProtectable(Good(), {});
+}
+
+TEST(Refusals, PvAndGuestsWithoutNestedPaging) {
+  XenGuestFacts facts = Good();
+  facts.status.hvm = false;
+  EXPECT_THAT(Reason(facts), AllOf(HasSubstr("g1"), HasSubstr("PV guest"), HasSubstr("pvh")));
+  facts = Good();
+  facts.status.hap = false;
+  EXPECT_THAT(Reason(facts), HasSubstr("nested paging"));
+}
+
+TEST(Refusals, AGuestThatCanNotBeSuspended) {
+  XenGuestFacts facts = Good();
+  facts.suspends = false;
+  EXPECT_THAT(Reason(facts), HasSubstr("control/feature-suspend"));
+}
+
+TEST(Refusals, PassedThroughDevices) {
+  EXPECT_THAT(Reason(With(R"({"pcidevs":[{"bus":3}]})")), HasSubstr("pci-detach"));
+  EXPECT_TRUE(CheckProtectable(With(R"({"pcidevs":[]})"), {}).ok());
+}
+
+TEST(Refusals, VirtualNuma) {
+  EXPECT_THAT(Reason(With(R"({"b_info":{"vnuma_nodes":[{"memkb":1},{"memkb":1}]}})")),
+              HasSubstr("NUMA"));
+}
+
+TEST(Refusals, BackEndsElsewhere) {
+  EXPECT_THAT(Reason(With(R"({"nics":[{"backend_domname":"driver1"}]})")), HasSubstr("nics"));
+  EXPECT_THAT(Reason(With(R"({"nics":[{},{"backend_domid":3}]})")), HasSubstr("nics"));
+  EXPECT_THAT(Reason(With(R"({"disks":[{"backend_domid":3,"readwrite":0}]})")), HasSubstr("disks"));
+  EXPECT_TRUE(CheckProtectable(With(R"({"nics":[{"backend_domid":0},
+                                               {"backend_domname":"Domain-0"}]})"),
+                               {})
+                  .ok());
+}
+
+TEST(Refusals, WritableDisksUnlessTheirOwnerKnows) {
+  for (const char* writable : {"1", "true"}) {
+    const XenGuestFacts facts =
+        With(absl::StrCat(R"({"disks":[{"vdev":"xvdb","readwrite":)", writable, "}]}"));
+    EXPECT_THAT(Reason(facts), AllOf(HasSubstr("xvdb"), HasSubstr("--unsafe-disk")));
+    EXPECT_TRUE(CheckProtectable(facts, {.unsafe_disk = true}).ok());
+  }
+  EXPECT_TRUE(CheckProtectable(With(R"({"disks":[{"vdev":"xvdb","readwrite":false}]})"), {}).ok());
+  EXPECT_TRUE(
+      CheckProtectable(With(R"({"disks":[{"vdev":"hdc","readwrite":1,"is_cdrom":1}]})"), {}).ok());
+}
+
+TEST(Refusals, BalloonedMemory) {
+  XenGuestFacts facts = Good();
+  facts.target_kib = 65536;
+  EXPECT_THAT(Reason(facts), HasSubstr("xl mem-set g1 128m"));
+  facts.target_kib = 0;
+  EXPECT_TRUE(CheckProtectable(facts, {}).ok()) << "not known is no reason";
+}
+
+TEST(Refusals, StartedAtBoot) {
+  XenGuestFacts facts = Good();
+  facts.autostart_file = "/etc/xen/auto/g1.cfg";
+  EXPECT_THAT(Reason(facts), HasSubstr("/etc/xen/auto/g1.cfg"));
+}
+
+TEST(Refusals, AllReasonsAreTold) {
+  XenGuestFacts facts = With(R"({"pcidevs":[{}],"b_info":{"vnuma_nodes":[{}]}})");
+  facts.status.hap = false;
+  EXPECT_THAT(Reason(facts),
+              AllOf(HasSubstr("nested paging"), HasSubstr("PCI"), HasSubstr("NUMA")));
+}
+
+TEST(Refusals, AConfigurationThatIsNoneIsRefused) {
+  for (const char* text : {"", "[", "[]", "null", "7", "\"g1\""}) {
+    EXPECT_THAT(Reason(With(text)), HasSubstr("xl list -l")) << text;
+  }
+}
+
+TEST(Refusals, FieldsOfAnotherTypeDoNoHarm) {
+  for (const char* text : {R"({"disks":{},"nics":7,"pcidevs":"x","b_info":[]})",
+                           R"({"disks":[1,null,[]],"nics":[{}]})",
+                           R"({"nics":[{"backend_domid":"0","backend_domname":7}]})"}) {
+    EXPECT_TRUE(CheckProtectable(With(text), {}).ok()) << text;
+  }
+}
+
+TEST(ParseXlList, TakesTheConfigurationAndTheVcpus) {
+  const auto config =
+      ParseXlList(R"([{"domid":3,"config":{"b_info":{"max_vcpus":2},"c_info":{"name":"g1"}}}])");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->max_vcpus, 2u);
+  EXPECT_THAT(config->json, HasSubstr("\"name\":\"g1\""));
+  EXPECT_THAT(config->json, Not(HasSubstr("domid")));
+}
+
+TEST(ParseXlList, RefusesWhatItIsNot) {
+  for (const char* text :
+       {"", "{}", "[]", "[{}]", "[{},{}]", R"([{"config":{}}])", R"([{"config":7}])",
+        R"([{"config":{"b_info":{"max_vcpus":0}}}])", R"([{"config":{"b_info":{"max_vcpus":-1}}}])",
+        R"([{"config":{"b_info":{"max_vcpus":"2"}}}])",
+        R"([{"config":{"b_info":{"max_vcpus":4294967296}}}])"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseXlList(text).status())) << text;
+  }
+}
+
+TEST(XlConfigNames, FindsTheNameAsXlDoes) {
+  EXPECT_TRUE(XlConfigNames("type=\"pvh\"\nname=\"g1\"\n", "g1"));
+  EXPECT_TRUE(XlConfigNames("  name = 'g1' # its name", "g1"));
+  EXPECT_FALSE(XlConfigNames("name=\"g11\"", "g1"));
+  EXPECT_FALSE(XlConfigNames("#name=\"g1\"", "g1"));
+  EXPECT_FALSE(XlConfigNames("namespace=\"g1\"", "g1"));
+  EXPECT_FALSE(XlConfigNames("name=\"g1", "g1"));
+  EXPECT_FALSE(XlConfigNames("name=", "g1"));
+  EXPECT_FALSE(XlConfigNames("", "g1"));
+}
+
+}  // namespace
+}  // namespace haven

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/xen_domain.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
+
+namespace haven {
+
+XenDomain::XenDomain(Parts parts) : parts_(std::move(parts)) {
+  if (parts_.mapping == nullptr) return;
+  log_.emplace(*parts_.control, parts_.info.name, memory().page_count(), parts_.canary);
+}
+
+// Says that log-dirty is on for us. It goes with the domain, and survives the engine.
+std::string XenDomain::MarkerPath() const {
+  return absl::StrCat("/libxl/", parts_.control->domid(), "/haven-log-dirty");
+}
+
+absl::Status XenDomain::EnableLogDirty() {
+  const absl::StatusOr<std::string> marker = parts_.store->Read(MarkerPath());
+  if (!marker.ok() && !absl::IsNotFound(marker.status())) return marker.status();
+  // Written before log-dirty is on, so that it is never on for us without the marker.
+  const bool leftover = marker.ok();
+  if (!leftover) HAVEN_RETURN_IF_ERROR(parts_.store->Write(MarkerPath(), "on"));
+  const absl::Status enabled = Translate(log_->Enable(leftover));
+  if (!enabled.ok() && !leftover) parts_.store->Remove(MarkerPath()).IgnoreError();
+  return enabled;
+}
+
+absl::Status XenDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
+  const absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped));
+  if (!fetched.ok() && !absl::IsAborted(fetched)) return fetched;
+  HAVEN_RETURN_IF_ERROR(CheckPages());
+  return fetched;
+}
+
+// Of a dying domain the log is silent: that it lives is looked at afterwards.
+absl::Status XenDomain::CheckPages() {
+  const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
+  HAVEN_RETURN_IF_ERROR(Translate(status.status()));
+  if (status->dying) {
+    return absl::UnavailableError(absl::StrCat("guest ", parts_.info.name, " is being destroyed"));
+  }
+  if (status->pages == parts_.pages) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "guest ", parts_.info.name, ": its memory has changed from ", parts_.pages, " to ",
+      status->pages, " pages while it was protected: protect it anew, and leave its memory alone"));
+}
+
+void XenDomain::DisableLogDirty() {
+  if (!log_.has_value() || !log_->enabled()) return;
+  log_->Disable();
+  // Last, so that it is never on for us without the marker.
+  const absl::Status removed = parts_.store->Remove(MarkerPath());
+  if (!removed.ok()) HAVEN_LOG(kWarning, "xen") << std::string(removed.message());
+}
+
+absl::StatusOr<size_t> XenDomain::CaptureState(std::span<std::byte> out) {
+  absl::StatusOr<size_t> bytes = parts_.state->Capture(out);
+  if (bytes.ok()) return bytes;
+  return Translate(bytes.status());
+}
+
+DomainEnd XenDomain::End() {
+  const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
+  if (absl::IsNotFound(status.status())) return DomainEnd::kVanished;
+  if (!status.ok()) return DomainEnd::kNone;  // Not known: the next look tells.
+  if (status->dying) return DomainEnd::kVanished;
+  if (!status->shutdown) return DomainEnd::kNone;
+  switch (status->reason) {
+    case XenShutdown::kPoweroff:
+      return DomainEnd::kShutdown;
+    case XenShutdown::kReboot:
+    case XenShutdown::kSoftReset:
+      return DomainEnd::kReboot;
+    case XenShutdown::kCrash:
+    case XenShutdown::kWatchdog:
+      return DomainEnd::kCrash;
+    case XenShutdown::kSuspend:
+      break;
+  }
+  if (!parts_.stop->wanted) {
+    const absl::Status resumed = parts_.control->ResumeCancelled();
+    HAVEN_LOG(kWarning, "xen") << "guest=" << parts_.info.name
+                               << " stood suspended though nobody here asked it to, and is let go "
+                                  "on: "
+                               << std::string(resumed.message());
+  }
+  return DomainEnd::kNone;
+}
+
+absl::Status XenDomain::Destroy() {
+  const absl::Status destroyed = parts_.destroy(parts_.control->domid());
+  absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
+  if (absl::IsNotFound(status.status())) return absl::OkStatus();
+  HAVEN_LOG(kWarning, "xen") << "guest=" << parts_.info.name
+                             << " is still there after the toolstack has destroyed it: "
+                             << std::string(destroyed.message());
+  const absl::Status killed = parts_.control->Destroy();
+  if (!killed.ok() && !absl::IsNotFound(killed)) return killed;
+  return destroyed;
+}
+
+absl::Status XenDomain::Translate(const absl::Status& status) const {
+  if (!absl::IsNotFound(status)) return status;
+  return absl::UnavailableError(
+      absl::StrCat("guest ", parts_.info.name, " is gone: ", status.message()));
+}
+
+}  // namespace haven

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/primary/xen_domain.h"
+
+#include <memory>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "xen/base/interfaces_testing.h"
+
+namespace haven {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kFrames = 128;
+constexpr char kMarker[] = "/libxl/5/haven-log-dirty";
+
+class XenDomainTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<XenDomain> Make() {
+    XenDomain::Parts parts;
+    parts.info.name = "g1";
+    parts.control = control_;
+    parts.store = std::make_unique<FakeStore>(content_);
+    parts.stop = stop_;
+    auto mapping = GuestMapping::Create("g1", std::make_unique<FakeMapper>(),
+                                        {~uint64_t{0}, ~uint64_t{0} >> 1}, kFrames, false);
+    HAVEN_CHECK_OK(mapping.status());
+    parts.mapping = *std::move(mapping);
+    auto state = StateCapture::Create(*control_);
+    HAVEN_CHECK_OK(state.status());
+    parts.state = *state;
+    parts.pages = kFrames;
+    parts.canary = kFrames - 1;
+    parts.destroy = [this](uint32_t) {
+      if (destroyed_.ok()) control_->error = absl::NotFoundError("gone");
+      return destroyed_;
+    };
+    return std::make_unique<XenDomain>(std::move(parts));
+  }
+  absl::Status Fetch(XenDomain& domain) {
+    bitmap_.assign(2, 0);
+    return domain.FetchAndClearDirty(bitmap_);
+  }
+
+  std::shared_ptr<FakeDomainControl> control_ = std::make_shared<FakeDomainControl>(kFrames);
+  std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
+  std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
+  absl::Status destroyed_;
+  std::vector<uint64_t> bitmap_;
+};
+
+TEST_F(XenDomainTest, LogDirtyIsOursWhileItIsMarkedSo) {
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  EXPECT_EQ(content_->entries.count(kMarker), 1u);
+  control_->log[9] = true;
+  stop_->stopped = true;
+  ASSERT_TRUE(Fetch(*domain).ok());
+  EXPECT_TRUE(control_->last_clean_stopped);
+  EXPECT_EQ(bitmap_[0], uint64_t{1} << 9);
+  domain->DisableLogDirty();
+  EXPECT_FALSE(control_->logging);
+  EXPECT_EQ(content_->entries.count(kMarker), 0u);
+  domain->DisableLogDirty();
+}
+
+TEST_F(XenDomainTest, TheNextEngineTakesUpWhatADeadOneLeft) {
+  control_->logging = true;
+  content_->entries[kMarker] = "on";
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  EXPECT_TRUE(control_->logging);
+}
+
+TEST_F(XenDomainTest, SomebodyElsesLogIsRefusedAndNotMarked) {
+  control_->logging = true;
+  const auto domain = Make();
+  EXPECT_TRUE(absl::IsFailedPrecondition(domain->EnableLogDirty()));
+  EXPECT_EQ(content_->entries.count(kMarker), 0u);
+  EXPECT_TRUE(control_->logging);
+}
+
+TEST_F(XenDomainTest, WithoutTheStoreNothingIsTurnedOn) {
+  content_->error = absl::UnavailableError("no daemon");
+  const auto domain = Make();
+  EXPECT_TRUE(absl::IsUnavailable(domain->EnableLogDirty()));
+  EXPECT_FALSE(control_->logging);
+}
+
+TEST_F(XenDomainTest, ItEndsWithItsObject) {
+  {
+    const auto domain = Make();
+    ASSERT_TRUE(domain->EnableLogDirty().ok());
+  }
+  EXPECT_FALSE(control_->logging);
+  EXPECT_TRUE(content_->entries.empty());
+}
+
+TEST_F(XenDomainTest, AChangedPageCountIsNoticedForGood) {
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  control_->status.pages = kFrames - 3;
+  const absl::Status status = Fetch(*domain);
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("from 128 to 125 pages"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(Fetch(*domain)));
+}
+
+TEST_F(XenDomainTest, AStolenLogIsReported) {
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  ASSERT_TRUE(control_->LogDirtyOff().ok());
+  EXPECT_TRUE(absl::IsAborted(Fetch(*domain)));
+}
+
+TEST_F(XenDomainTest, AGuestThatIsGoneIsUnavailable) {
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  control_->status.dying = true;
+  EXPECT_TRUE(absl::IsUnavailable(Fetch(*domain)));
+  control_->error = absl::NotFoundError("gone");
+  EXPECT_TRUE(absl::IsUnavailable(Fetch(*domain)));
+  std::vector<std::byte> room(domain->max_state_bytes());
+  EXPECT_TRUE(absl::IsUnavailable(domain->CaptureState(room).status()));
+}
+
+TEST_F(XenDomainTest, EveryEndHasItsName) {
+  const auto domain = Make();
+  EXPECT_EQ(domain->End(), DomainEnd::kNone);
+  control_->End(XenShutdown::kPoweroff);
+  EXPECT_EQ(domain->End(), DomainEnd::kShutdown);
+  control_->End(XenShutdown::kReboot);
+  EXPECT_EQ(domain->End(), DomainEnd::kReboot);
+  control_->End(XenShutdown::kCrash);
+  EXPECT_EQ(domain->End(), DomainEnd::kCrash);
+  control_->End(XenShutdown::kWatchdog);
+  EXPECT_EQ(domain->End(), DomainEnd::kCrash);
+  control_->error = absl::InternalError("EAGAIN");
+  EXPECT_EQ(domain->End(), DomainEnd::kNone) << "not known is no end";
+  control_->error = absl::NotFoundError("gone");
+  EXPECT_EQ(domain->End(), DomainEnd::kVanished);
+}
+
+TEST_F(XenDomainTest, ASuspendThatIsWantedIsNoEnd) {
+  const auto domain = Make();
+  stop_->wanted = true;
+  control_->Suspend();
+  EXPECT_EQ(domain->End(), DomainEnd::kNone);
+  EXPECT_EQ(control_->resumes, 0);
+}
+
+TEST_F(XenDomainTest, AGuestThatNobodyWantsSuspendedGoesOn) {
+  const auto domain = Make();
+  control_->Suspend();
+  EXPECT_EQ(domain->End(), DomainEnd::kNone);
+  EXPECT_EQ(control_->resumes, 1);
+}
+
+TEST_F(XenDomainTest, DestroysByTheToolstack) {
+  const auto domain = Make();
+  EXPECT_TRUE(domain->Destroy().ok());
+  EXPECT_EQ(control_->destroys, 0);
+  EXPECT_TRUE(domain->Destroy().ok()) << "already gone";
+}
+
+TEST_F(XenDomainTest, DestroysByTheHypervisorIfTheToolstackDoesNot) {
+  destroyed_ = absl::DeadlineExceededError("xl hangs");
+  const auto domain = Make();
+  EXPECT_EQ(domain->Destroy(), destroyed_) << "its devices may be left";
+  EXPECT_EQ(control_->destroys, 1);
+  EXPECT_EQ(domain->End(), DomainEnd::kVanished);
+}
+
+}  // namespace
+}  // namespace haven
