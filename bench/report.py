@@ -136,6 +136,77 @@ def fabric_table(rows):
     return table(["call", "KiB per write", "GB/s", "memcpy GB/s", "ratio"], lines)
 
 
+CODEC_PEERS = ("raw pages", "plain (no codec)", "xbzrle", "lz4", "igzip -1", "zstd -1")
+CODEC_STEPS = ("hash", "fgbi", "fgbi+share", "fgbi+runs", "fgbi+lz4", "fgbi+igzip", "fgbi+zstd", "all none", "all lz4", "all igzip", "all zstd")
+
+
+def load_codec(folder):
+    """What codec_bench has left; empty if missing."""
+    path = os.path.join(folder, "codec.json")
+    if not os.path.exists(path):
+        return {}
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def codec_table(results):
+    lines = []
+    for trace in results["traces"]:
+        seen = {result["method"]: result for result in trace["results"]}
+        for method in CODEC_PEERS + tuple(f"{step} 64" for step in CODEC_STEPS):
+            result = seen[method]
+            decode = result["decode_gb_s"]
+            lines.append([trace["trace"], method, number(result["bytes_per_page"]), number(result["encode_gb_s"]),
+                          number(decode) if decode else ""])
+    return table(["trace", "method", "bytes per page", "encode GB/s", "decode + apply GB/s"], lines)
+
+
+def codec_facts_table(results):
+    lines = [
+        [trace["trace"], str(trace["pages"]), number(100 * trace["known_share"]), number(100 * trace["unchanged_share"]),
+         number(100 * trace["zero_share"])]
+        for trace in results["traces"]
+    ]
+    return table(["trace", "dirty pages", "with a version before %", "of these bytes unchanged %", "bytes zero %"], lines)
+
+
+def codec_blocks_table(results):
+    lines = []
+    for trace in results["traces"]:
+        seen = {result["method"]: result["bytes_per_page"] for result in trace["results"]}
+        for step in ("fgbi", "fgbi+share", "fgbi+zstd", "all zstd"):
+            lines.append([trace["trace"], step] + [number(seen[f"{step} {size}"]) for size in (64, 128, 256)])
+    memory = ", ".join(f"{number(mib)} MiB with blocks of {size}" for size, mib in zip((64, 128, 256), results["hash_mib_per_gib"]))
+    return table(["trace", "step", "64", "128", "256"], lines) + f"\n\nHashes of 1 GiB of guest memory: {memory}."
+
+
+def codec_best_table(results):
+    """For each peer: of what is at least as fast as it, what needs the fewest bytes."""
+    lines = []
+    for trace in results["traces"]:
+        ours = [result for result in trace["results"] if result["method"] not in CODEC_PEERS]
+        for peer in trace["results"]:
+            if peer["method"] not in CODEC_PEERS[2:]:
+                continue
+            best = min((one for one in ours if one["encode_gb_s"] >= peer["encode_gb_s"]),
+                       key=lambda one: one["bytes_per_page"], default=None)
+            cells = [trace["trace"], peer["method"], number(peer["bytes_per_page"]), number(peer["encode_gb_s"])]
+            if best is None:
+                lines.append(cells + ["none", "", ""])
+                continue
+            lines.append(cells + [best["method"], number(best["bytes_per_page"]), number(best["encode_gb_s"])])
+    return table(["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"], lines)
+
+
+def codec_detection_table(results):
+    lines = []
+    for row in results["detection"]:
+        best = max((row[name], name) for name in ("avx512", "avx2", "sse2") if name in row)
+        lines.append([str(row["kib"]), number(row["memcmp_gb_s"]), best[1], number(best[0]), number(best[0] / row["memcmp_gb_s"]),
+                      number(row["hash_64"]), number(row["hash_128"]), number(row["hash_256"])])
+    return table(["KiB of each version", "memcmp GB/s", "kernel", "GB/s", "ratio", "hash 64", "hash 128", "hash 256"], lines)
+
+
 def plot(docs, name, commands, data):
     """One chart by gnuplot; `data` are its inline blocks, one after the other."""
     script = (
@@ -185,11 +256,17 @@ TABLES = {
     "plan": ("plan", plan_table),
     "backup": ("backup", backup_table),
     "fabric": ("fabric", fabric_table),
+    "codec-facts": ("codec", codec_facts_table),
+    "codec": ("codec", codec_table),
+    "codec-best": ("codec", codec_best_table),
+    "codec-blocks": ("codec", codec_blocks_table),
+    "codec-detection": ("codec", codec_detection_table),
 }
 
 
 def main(results_dir, docs):
     results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "fabric", "pair")}
+    results["codec"] = load_codec(results_dir)
     path = os.path.join(docs, "benchmarks.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()

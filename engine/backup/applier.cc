@@ -46,6 +46,10 @@ Applier::Applier(const Options& options)
     HAVEN_CHECK(replica != nullptr);
     memories_.push_back(&replica->memory());
   }
+  if (!options.coded_pages) return;
+  for (unsigned i = 0; i < options.threads + 1; ++i) {
+    decoding_.push_back(std::make_unique<Decoding>());
+  }
 }
 
 Applier::~Applier() { Join(); }
@@ -63,7 +67,7 @@ void Applier::Submit(const VerifiedEpoch& epoch) {
   ++submitted_count_;
   FinishJobs();
   if (workers_.empty()) {
-    while (ApplyNextChunk(lock)) {
+    while (ApplyNextChunk(lock, CallersDecoding())) {
     }
     return;
   }
@@ -86,7 +90,7 @@ std::optional<AppliedEpoch> Applier::PopFinished() {
 absl::Status Applier::Drain() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (finished_count_ != submitted_count_) {
-    if (ApplyNextChunk(lock)) continue;
+    if (ApplyNextChunk(lock, CallersDecoding())) continue;
     const uint64_t seen = finished_count_;
     finished_.wait(lock, [&] { return finished_count_ != seen; });
   }
@@ -115,10 +119,12 @@ void* Applier::RunWorker(void* applier) {
 
 void Applier::Work() {
   std::unique_lock<std::mutex> lock(mutex_);
+  ++workers_begun_;
+  Decoding* const decoding = decoding_.empty() ? nullptr : decoding_[workers_begun_].get();
   while (true) {
     work_.wait(lock, [this] { return stop_ || HasChunkToClaim(); });
     if (stop_) return;
-    ApplyNextChunk(lock);
+    ApplyNextChunk(lock, decoding);
   }
 }
 
@@ -130,13 +136,13 @@ bool Applier::HasChunkToClaim() const {
 
 // Takes one chunk of the oldest unfinished epoch, with the lock released while it is applied; false
 // if there is none to take. The job can not end meanwhile: this chunk is missing.
-bool Applier::ApplyNextChunk(std::unique_lock<std::mutex>& lock) {
+bool Applier::ApplyNextChunk(std::unique_lock<std::mutex>& lock, Decoding* decoding) {
   if (!HasChunkToClaim()) return false;
   Job& job = JobAt(finished_count_);
   const uint32_t chunk = job.claimed++;
   if (status_.ok()) {
     lock.unlock();
-    const absl::Status applied = ApplyChunk(job.epoch, chunk);
+    const absl::Status applied = ApplyChunk(job.epoch, chunk, decoding);
     lock.lock();
     if (!applied.ok() && status_.ok()) status_ = applied;
   }

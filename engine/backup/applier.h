@@ -22,6 +22,7 @@
 #include "engine/backup/replica_domain.h"
 #include "engine/backup/slot_ledger.h"
 #include "engine/base/fd.h"
+#include "engine/codec/coded_frame_decoder.h"
 #include "engine/replica/identity.h"
 #include "engine/replica/layout.h"
 
@@ -58,6 +59,8 @@ class Applier {
     // between acknowledgement and apply, such as memory that decays. bench/backup_bench.cc measures
     // its cost.
     bool recheck_crc = true;
+    // Coded pages were agreed on: they are applied, and each thread has 1 MiB to decode them.
+    bool coded_pages = false;
   };
 
   static constexpr unsigned kMaxThreads = 64;
@@ -103,20 +106,30 @@ class Applier {
     absl::Status status;
   };
 
+  // What a thread needs to apply coded pages.
+  struct Decoding {
+    CodedFrameDecoder decoder;
+    CodedPage page;
+  };
+
   explicit Applier(const Options& options);
 
   static void* RunWorker(void* applier);
   void Work();
   bool HasChunkToClaim() const;
-  bool ApplyNextChunk(std::unique_lock<std::mutex>& lock);
+  bool ApplyNextChunk(std::unique_lock<std::mutex>& lock, Decoding* decoding);
+  Decoding* CallersDecoding() const { return decoding_.empty() ? nullptr : decoding_[0].get(); }
   void FinishJobs();
   Job& JobAt(uint64_t number) { return jobs_[number % jobs_.size()]; }
   const Job& JobAt(uint64_t number) const { return jobs_[number % jobs_.size()]; }
 
-  // applier_datapath.cc. Takes no lock; several threads at once, each with another chunk.
-  absl::Status ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk) const;
-  absl::Status ApplySlot(uint32_t slot_number, uint32_t verified_crc) const;
-  absl::Status ApplyFrames(std::span<const std::byte> payload) const;
+  // applier_datapath.cc. Takes no lock; several threads at once, each with another chunk and with
+  // what it decodes with, or null.
+  absl::Status ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk, Decoding* decoding) const;
+  absl::Status ApplySlot(uint32_t slot_number, uint32_t verified_crc, Decoding* decoding) const;
+  absl::Status ApplyFrames(std::span<const std::byte> payload, Decoding* decoding) const;
+  absl::Status ApplyRun(const Frame& frame) const;
+  absl::Status ApplyCoded(const Frame& frame, Decoding* decoding) const;
 
   const std::span<const std::byte> region_;
   const JournalGeometry geometry_;
@@ -134,6 +147,10 @@ class Applier {
   bool stop_ = false;
   absl::Status status_;
 
+  // The first belongs to the caller, the others to the workers in the order in which they begin.
+  // Empty: coded pages are refused.
+  std::vector<std::unique_ptr<Decoding>> decoding_;
+  size_t workers_begun_ = 0;
   std::vector<pthread_t> workers_;
 };
 

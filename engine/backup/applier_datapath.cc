@@ -7,6 +7,7 @@
 #include "engine/backup/applier.h"
 #include "engine/base/crc32c.h"
 #include "engine/base/status_macros.h"
+#include "engine/codec/coded_epoch_check.h"
 #include "engine/replica/chunk.h"
 #include "engine/replica/format_error.h"
 #include "engine/replica/frame.h"
@@ -55,14 +56,16 @@ void ClearRun(const GuestMemory& memory, const Frame& run) {
 
 }  // namespace
 
-absl::Status Applier::ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk) const {
+absl::Status Applier::ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk,
+                                 Decoding* decoding) const {
   const uint32_t slot_number = epoch.record.placement.ChunkSlot(geometry_, chunk);
-  const absl::Status applied = ApplySlot(slot_number, epoch.slot_crcs[slot_number]);
+  const absl::Status applied = ApplySlot(slot_number, epoch.slot_crcs[slot_number], decoding);
   if (!applied.ok()) return ChangedError(epoch, chunk, slot_number, applied);
   return applied;
 }
 
-absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc) const {
+absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc,
+                                Decoding* decoding) const {
   const std::span<const std::byte> slot =
       region_.subspan(geometry_.SlotOffset(slot_number), geometry_.slot_bytes);
   ChunkHeader header;
@@ -70,7 +73,7 @@ absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc) con
   HAVEN_RETURN_IF_ERROR(DecodeChunkHeader(slot, &header, &chunk_crc));
   if (chunk_crc != verified_crc) return ReusedError(verified_crc, chunk_crc);
   const std::span<const std::byte> payload = ChunkPayload(slot, header);
-  HAVEN_RETURN_IF_ERROR(ApplyFrames(payload));
+  HAVEN_RETURN_IF_ERROR(ApplyFrames(payload, decoding));
   // What changed while we copied is found by looking after the copy: at the payload, which is in
   // the cache now, and at the header, as whoever reuses a slot brings one of his own. The loads
   // stay in this order: the compiler must not move them, x86 does not.
@@ -88,7 +91,7 @@ absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc) con
 
 // The same bounds as EpochValidator: whatever the peer writes meanwhile, only RAM pages are
 // touched.
-absl::Status Applier::ApplyFrames(std::span<const std::byte> payload) const {
+absl::Status Applier::ApplyFrames(std::span<const std::byte> payload, Decoding* decoding) const {
   FrameCursor cursor(payload);
   Frame frame;
   while (cursor.Next(&frame)) {
@@ -97,18 +100,43 @@ absl::Status Applier::ApplyFrames(std::span<const std::byte> payload) const {
     if (frame.domain >= memories_.size()) {
       return FieldError("run", "domain", frame.domain, "below", memories_.size());
     }
-    const GuestMemory& memory = *memories_[frame.domain];
-    const Gfn not_ram = FirstNotRam(memory, frame.first_gfn(), frame.count);
-    if (not_ram != frame.first_gfn() + frame.count) {
-      return FieldError("run", "frame number", not_ram, "RAM of domain", frame.domain);
-    }
-    if (frame.type == FrameType::kRawRun) {
-      CopyRun(memory, frame);
-    } else {
-      ClearRun(memory, frame);
-    }
+    HAVEN_RETURN_IF_ERROR(frame.type == FrameType::kCodedPages ? ApplyCoded(frame, decoding)
+                                                               : ApplyRun(frame));
   }
   return cursor.status();
+}
+
+absl::Status Applier::ApplyRun(const Frame& frame) const {
+  const GuestMemory& memory = *memories_[frame.domain];
+  const Gfn not_ram = FirstNotRam(memory, frame.first_gfn(), frame.count);
+  if (not_ram != frame.first_gfn() + frame.count) {
+    return FieldError("run", "frame number", not_ram, "RAM of domain", frame.domain);
+  }
+  if (frame.type == FrameType::kRawRun) {
+    CopyRun(memory, frame);
+  } else {
+    ClearRun(memory, frame);
+  }
+  return absl::OkStatus();
+}
+
+// What the pages refer to is not written by this epoch, and the epochs before it are applied: so
+// their order, and what other threads do meanwhile, do not matter (engine/codec/coded_page.h).
+absl::Status Applier::ApplyCoded(const Frame& frame, Decoding* decoding) const {
+  if (decoding == nullptr) {
+    return FieldError("run", "type", static_cast<uint8_t>(frame.type),
+                      "1, 2 or 3: no coded pages were agreed on");
+  }
+  CodedFrameDecoder& decoder = decoding->decoder;
+  decoder.Open({.first_gfn = static_cast<uint32_t>(frame.first_gfn()),
+                .count = frame.count,
+                .body = frame.body});
+  while (decoder.Next(&decoding->page)) {
+    const CodedPage& page = decoding->page;
+    HAVEN_RETURN_IF_ERROR(CheckCodedPage(page, frame.domain, memories_));
+    ApplyCodedPage(page, decoder.block_shift(), memories_, memories_[frame.domain]->Page(page.gfn));
+  }
+  return decoder.status();
 }
 
 }  // namespace haven

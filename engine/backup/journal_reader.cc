@@ -9,12 +9,20 @@
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/replica/control_block.h"
+#include "engine/replica/features.h"
 #include "engine/replica/format_error.h"
 
 namespace haven {
 namespace {
 
-EpochValidator MakeValidator(const JournalReader::Options& options) {
+std::unique_ptr<CodedEpochCheck> MakeCodedCheck(const JournalReader::Options& options) {
+  if ((options.features & kCodecFeatures) == 0) return nullptr;
+  std::vector<const GuestMemory*> memories;
+  for (const ReplicaDomain* replica : options.replicas) memories.push_back(&replica->memory());
+  return std::make_unique<CodedEpochCheck>(memories, options.features);
+}
+
+EpochValidator MakeValidator(const JournalReader::Options& options, CodedEpochCheck* coded) {
   HAVEN_CHECK(options.states != nullptr);
   HAVEN_CHECK_EQ(options.replicas.size(), options.states->domain_count());
   std::array<EpochTarget, kMaxDomains> targets;
@@ -23,7 +31,7 @@ EpochValidator MakeValidator(const JournalReader::Options& options) {
     targets[domain] = {.memory = &options.replicas[domain]->memory(),
                        .max_state_bytes = options.states->max_state_bytes(domain)};
   }
-  return EpochValidator(std::span(targets).first(options.states->domain_count()));
+  return EpochValidator(std::span(targets).first(options.states->domain_count()), coded);
 }
 
 }  // namespace
@@ -35,7 +43,8 @@ JournalReader::JournalReader(Options options)
       replicas_(options.replicas),
       ledger_(options.ledger),
       states_(options.states),
-      validator_(MakeValidator(options)),
+      coded_(MakeCodedCheck(options)),
+      validator_(MakeValidator(options, coded_.get())),
       committed_epoch_(options.base_epoch) {
   HAVEN_CHECK_OK(geometry_.Validate());
   HAVEN_CHECK_GE(region_.size(), geometry_.total_bytes());

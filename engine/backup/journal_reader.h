@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "engine/backup/replica_domain.h"
 #include "engine/backup/slot_ledger.h"
 #include "engine/backup/state_store.h"
+#include "engine/codec/coded_epoch_check.h"
 #include "engine/replica/chunk.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/epoch_validator.h"
@@ -52,6 +54,9 @@ class JournalReader {
     std::vector<ReplicaDomain*> replicas;
     SlotLedger* ledger = nullptr;  // Of the same geometry.
     StateStore* states = nullptr;  // Of the same domains.
+    // The features agreed on: coded pages are taken with those of kCodecFeatures, and cost two bits
+    // a page of the guests and 1 MiB then.
+    uint64_t features = 0;
   };
 
   // What is pointed to outlives the reader. Broken rules above are checked.
@@ -139,6 +144,7 @@ class JournalReader {
   const std::vector<ReplicaDomain*> replicas_;
   SlotLedger* const ledger_;
   StateStore* const states_;
+  const std::unique_ptr<CodedEpochCheck> coded_;  // Null: coded pages are refused.
   EpochValidator validator_;
 
   LinkNumber link_ = kNoLink;

@@ -20,6 +20,11 @@ class ChunkSequence {
 
   void Add(const TestRun& run) {
     uint32_t done = 0;
+    while (!run.coded.empty()) {
+      const uint32_t first = static_cast<uint32_t>(run.first);
+      if (writer_.AppendCoded(run.domain, first, run.pages, run.coded)) return;
+      NextChunk();
+    }
     while (run.zero && done < run.pages) {
       if (writer_.AppendZeroRun(run.domain, run.first, run.pages)) return;
       NextChunk();
@@ -90,7 +95,7 @@ std::vector<uint32_t> MaxStateBytes(const std::vector<MemoryReplica::Options>& d
 }  // namespace
 
 TestRun FilledRun(uint16_t domain, Gfn first, uint32_t pages, uint8_t fill) {
-  TestRun run{.domain = domain, .first = first, .pages = pages, .zero = false, .bytes = {}};
+  TestRun run{.domain = domain, .first = first, .pages = pages};
   for (uint32_t page = 0; page < pages; ++page) {
     run.bytes.insert(run.bytes.end(), kPageBytes, static_cast<std::byte>(fill + page));
   }
@@ -98,7 +103,7 @@ TestRun FilledRun(uint16_t domain, Gfn first, uint32_t pages, uint8_t fill) {
 }
 
 TestRun ZeroRun(uint16_t domain, Gfn first, uint32_t pages) {
-  return {.domain = domain, .first = first, .pages = pages, .zero = true, .bytes = {}};
+  return {.domain = domain, .first = first, .pages = pages, .zero = true};
 }
 
 TestJournal::TestJournal(std::span<std::byte> region, const JournalGeometry& geometry,
@@ -184,7 +189,7 @@ ChunkIdentity TestJournal::Identity(std::span<const std::byte> slot) {
 
 TestBackup::TestBackup(const JournalGeometry& journal_geometry,
                        const std::vector<MemoryReplica::Options>& domains, SessionId session,
-                       Epoch base_epoch)
+                       Epoch base_epoch, uint64_t features)
     : geometry(journal_geometry),
       region(static_cast<size_t>(geometry.total_bytes())),
       replicas(MakeReplicas(domains)),
@@ -196,7 +201,8 @@ TestBackup::TestBackup(const JournalGeometry& journal_geometry,
               .base_epoch = base_epoch,
               .replicas = this->domains(),
               .ledger = &ledger,
-              .states = &states}),
+              .states = &states,
+              .features = features}),
       journal(region, geometry, session) {}
 
 std::vector<ReplicaDomain*> TestBackup::domains() const {

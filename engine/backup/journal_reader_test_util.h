@@ -22,13 +22,14 @@
 
 namespace haven {
 
-// One run of pages of an epoch.
+// One run of pages of an epoch, or one frame of coded pages.
 struct TestRun {
   uint16_t domain = 0;
   Gfn first = 0;
   uint32_t pages = 0;
   bool zero = false;                  // A zero run; `bytes` is then empty.
   std::vector<std::byte> bytes = {};  // pages * kPageBytes.
+  std::vector<std::byte> coded = {};  // Not empty: the frame's body, in place of `bytes`.
 };
 
 // A run of `pages` raw pages, page i filled with the byte fill + i.
@@ -90,7 +91,7 @@ class TestJournal {
 struct TestBackup {
   TestBackup(const JournalGeometry& journal_geometry,
              const std::vector<MemoryReplica::Options>& domains, SessionId session,
-             Epoch base_epoch = kNoEpoch);
+             Epoch base_epoch = kNoEpoch, uint64_t features = 0);
 
   std::vector<ReplicaDomain*> domains() const;
   uint16_t domain_count() const { return static_cast<uint16_t>(replicas.size()); }

@@ -31,6 +31,9 @@ enum class Mutant {
   kEndBeforeNone,           // A guest ends: output is opened when `none` is asked for.
   kForgetResume,            // Guests that stood still stay so when solo is granted.
   kRebuildBeforeCommit,     // A broken buffer is built anew before the stopped state is committed.
+  kBaselineBeforeAck,       // What is known of the replica moves when an epoch fails, too.
+  kBaselineSurvivesPlain,   // Pages that go plain do not change what is known of the replica.
+  kReferToWritten,          // Pages may refer to pages that the same epoch writes.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

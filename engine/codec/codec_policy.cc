@@ -61,7 +61,12 @@ void CodecPolicy::Add(const CodecSample& sample) {
   all_ns_ = all_ns_ * kAccountFade + taken;
   trial_extra_ns_ *= kAccountFade;
   const CodecLevel expected = trying_ ? trial_ : current_;
-  if (sample.level != expected) return;
+  if (sample.level != expected) {
+    // What can not be done is not tried again soon.
+    if (trying_) Postpone(Of(trial_));
+    trying_ = false;
+    return;
+  }
 
   Level& level = Of(sample.level);
   const auto learn = [&] {
@@ -92,9 +97,14 @@ void CodecPolicy::EndTrial() {
   Level& tried = Of(trial_);
   const CodecLevel before = current_;
   TakeBest();
-  tried.trial_after =
-      current_ != before ? kFirstTrialAfter : std::min(2 * tried.trial_after, kMaxTrialAfter);
+  if (current_ == before) return Postpone(tried);
+  tried.trial_after = kFirstTrialAfter;
   tried.epochs_until_trial = tried.trial_after;
+}
+
+void CodecPolicy::Postpone(Level& level) {
+  level.trial_after = std::min(2 * level.trial_after, kMaxTrialAfter);
+  level.epochs_until_trial = level.trial_after;
 }
 
 void CodecPolicy::TakeBest() {

@@ -53,7 +53,8 @@ class CodecPolicy {
   CodecLevel Decide();
 
   // Takes in a committed epoch. Epochs without pages say nothing and are left out; so are epochs
-  // that were sent at another level than Decide() said, but for what they say of the wire.
+  // that were sent at another level than Decide() said, but for what they say of the wire, and that
+  // a trial which can not be made is put off.
   void Add(const CodecSample& sample);
 
   // An epoch failed: the baselines of its pages are gone, so a trial that runs starts over.
@@ -86,6 +87,7 @@ class CodecPolicy {
   void AddWire(const CodecSample& sample);
   void StartTrialIfDue();
   void EndTrial();
+  static void Postpone(Level& level);
   void TakeBest();
 
   std::array<Level, kCodecLevels> levels_{};

@@ -122,6 +122,21 @@ TEST(CodecPolicy, FailureRestartsATrial) {
   EXPECT_NE(Simulate(world, policy, 500).last, CodecLevel::kOff);
 }
 
+TEST(CodecPolicy, ATrialThatIsNotMadeIsPutOff) {
+  CodecPolicy policy;
+  int asked = 0;
+  for (int i = 0; i < 2000; ++i) {
+    asked += policy.Decide() != CodecLevel::kOff ? 1 : 0;
+    policy.Add({.level = CodecLevel::kOff,
+                .pages = 1000,
+                .wire_bytes = 4112000,
+                .encode_ns = 100000,
+                .wire_ns = 10000000});
+  }
+  EXPECT_GT(asked, 3);
+  EXPECT_LT(asked, 40);
+}
+
 TEST(CodecPolicy, LevelsHaveNames) {
   EXPECT_STREQ(CodecLevelName(CodecLevel::kOff), "off");
   EXPECT_STREQ(CodecLevelName(CodecLevel::kDense), "dense");

@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/byte_order.h"
 #include "engine/base/check.h"
 #include "engine/base/random.h"
 #include "engine/codec/coded_frame_decoder.h"
@@ -23,6 +24,39 @@ inline HashKey TestKey(uint64_t seed = 0x5ec2e7) {
   std::array<std::byte, HashKey::kBytes> bytes;
   Random(seed).Fill(bytes);
   return HashKey(bytes);
+}
+
+// Records; those of a patch are to be filled in.
+inline CodedPage MakePage(PageKind kind, uint32_t gfn) {
+  CodedPage page;
+  page.kind = kind;
+  page.gfn = gfn;
+  return page;
+}
+inline CodedPage SamePage(uint32_t gfn, uint16_t domain, uint32_t source) {
+  CodedPage page = MakePage(PageKind::kSame, gfn);
+  page.same_domain = domain;
+  page.same_gfn = source;
+  return page;
+}
+
+// The body of an uncompressed coded frame with these records, whose literals follow one another.
+inline std::vector<std::byte> MakeCodedBody(unsigned block_shift,
+                                            const std::vector<CodedPage>& records,
+                                            std::span<const std::byte> literals) {
+  DirectoryWriter directory;
+  directory.Begin(block_shift);
+  for (const CodedPage& record : records) directory.Append(record);
+  std::vector<std::byte> body(kCodedHeaderBytes + literals.size() + directory.written().size());
+  ByteWriter writer(body);
+  writer.PutU8(0);
+  writer.PutU8(static_cast<uint8_t>(block_shift));
+  writer.PutU16(0);
+  writer.PutU32(static_cast<uint32_t>(literals.size()));
+  writer.PutU32(static_cast<uint32_t>(directory.written().size()));
+  writer.PutBytes(literals);
+  writer.PutBytes(directory.written());
+  return body;
 }
 
 // One domain's memory with the view of it that the decoder wants.

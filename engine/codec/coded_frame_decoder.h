@@ -52,6 +52,9 @@ class CodedFrameDecoder {
   // log2 of the block size of the open frame.
   unsigned block_shift() const { return block_shift_; }
 
+  // Whether the open frame's body is compressed.
+  bool compressed() const { return compressed_; }
+
   // Bytes allocated.
   size_t memory_bytes() const { return packed_.size() + plain_.size(); }
 
@@ -74,6 +77,7 @@ class CodedFrameDecoder {
 
   CodedFrame frame_;
   unsigned block_shift_ = kMinBlockShift;
+  bool compressed_ = false;
   std::span<const std::byte> directory_;  // What is left of it.
   std::span<const std::byte> literals_;
   uint32_t index_ = 0;
@@ -84,7 +88,8 @@ class CodedFrameDecoder {
 };
 
 // Makes `target` what the record says. The record comes from Next(), with `shift` the frame's block
-// size; its sources are RAM of `memories`. Writes only the page. Does not allocate.
+// size; its sources are RAM of `memories`. Writes only the page, also if a source is the page
+// itself (which an epoch that was checked does not have). Does not allocate.
 void ApplyCodedPage(const CodedPage& page, unsigned shift,
                     std::span<const GuestMemory* const> memories, std::byte* target);
 

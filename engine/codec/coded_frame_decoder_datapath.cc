@@ -29,6 +29,7 @@ bool CodedFrameDecoder::OpenBody(const CodedFrame& frame) {
   const uint16_t reserved = header.GetU16();
   const uint32_t literal_bytes = header.GetU32();
   const uint32_t directory_bytes = header.GetU32();
+  compressed_ = method != 0;
   if (method >= kCompressions) return Fail("compression", method, "0 .. 3");
   if (block_shift_ < kMinBlockShift || block_shift_ > kMaxBlockShift) {
     return Fail("block shift", block_shift_, "6, 7 or 8");
@@ -250,13 +251,13 @@ void ApplyCodedPage(const CodedPage& page, unsigned shift,
     return;
   }
   if (page.kind == PageKind::kSame) {
-    std::memcpy(target, memories[page.same_domain]->Page(page.same_gfn), kPageBytes);
+    std::memmove(target, memories[page.same_domain]->Page(page.same_gfn), kPageBytes);
     return;
   }
   for (const BlockCopy& copy : std::span(page.copies).first(page.copy_count)) {
     const std::byte* from = memories[copy.domain]->Page(copy.gfn);
-    std::memcpy(target + (size_t{copy.first} << shift), from + (size_t{copy.from} << shift),
-                size_t{copy.blocks} << shift);
+    std::memmove(target + (size_t{copy.first} << shift), from + (size_t{copy.from} << shift),
+                 size_t{copy.blocks} << shift);
   }
   ForEachStretch(page.zeros, shift,
                  [&](size_t at, size_t stretch) { std::memset(target + at, 0, stretch); });

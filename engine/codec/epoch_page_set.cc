@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/epoch_page_set.h"
 
+#include <algorithm>
+
 #include "engine/base/check.h"
+#include "engine/base/mutant.h"
 
 namespace haven {
 
@@ -25,29 +28,33 @@ void EpochPageSet::Begin() {
   }
 }
 
-void EpochPageSet::Set(Bits& bits, Gfn gfn) {
-  uint64_t& word = bits.words[gfn >> 6];
-  if (word == 0) bits.used.push_back(static_cast<uint32_t>(gfn >> 6));
-  word |= uint64_t{1} << (gfn & 63);
+void EpochPageSet::Set(Bits& bits, size_t word, uint64_t more) {
+  if (bits.words[word] == 0) bits.used.push_back(static_cast<uint32_t>(word));
+  bits.words[word] |= more;
 }
 
 bool EpochPageSet::AddWritten(uint16_t domain, Gfn first, uint64_t count) {
   Domain& own = domains_[domain];
   HAVEN_CHECK_LE(first, own.pages);
   HAVEN_CHECK_LE(count, own.pages - first);
-  bool good = true;
-  for (Gfn gfn = first; gfn < first + count; ++gfn) {
-    good = good && !Has(own.sources, gfn);
-    Set(own.written, gfn);
+  // 64 pages at a time.
+  for (const Gfn end = first + count; first < end;) {
+    const Gfn word_end = std::min(end, (first | 63) + 1);
+    const uint64_t bits = (~uint64_t{0} >> (64 - (word_end - first))) << (first & 63);
+    const size_t word = static_cast<size_t>(first >> 6);
+    if ((own.sources.words[word] & bits) != 0 && !HAVEN_MUTANT(kReferToWritten)) return false;
+    Set(own.written, word, bits);
+    first = word_end;
   }
-  return good;
+  return true;
 }
 
 bool EpochPageSet::AddSource(uint16_t domain, Gfn gfn) {
   if (domain >= domains_.size()) return false;
   Domain& own = domains_[domain];
-  if (gfn >= own.pages || Has(own.written, gfn)) return false;
-  Set(own.sources, gfn);
+  if (gfn >= own.pages) return false;
+  if (Has(own.written, gfn) && !HAVEN_MUTANT(kReferToWritten)) return false;
+  Set(own.sources, static_cast<size_t>(gfn >> 6), uint64_t{1} << (gfn & 63));
   return true;
 }
 

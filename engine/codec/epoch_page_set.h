@@ -23,8 +23,8 @@ class EpochPageSet {
   // Forgets the last epoch, in time that grows with what was in it.
   void Begin();
 
-  // Takes in that the epoch writes `count` pages from `first` on, which exist. False: it refers to
-  // one of them.
+  // Takes in that the epoch writes `count` pages from `first` on, which exist (checked). False: it
+  // refers to one of them.
   bool AddWritten(uint16_t domain, Gfn first, uint64_t count);
 
   // Takes in that the epoch refers to a page. False: the page does not exist, or the epoch writes
@@ -44,7 +44,7 @@ class EpochPageSet {
     Bits written;
     Bits sources;
   };
-  static void Set(Bits& bits, Gfn gfn);
+  static void Set(Bits& bits, size_t word, uint64_t more);
   static bool Has(const Bits& bits, Gfn gfn) {
     return (bits.words[gfn >> 6] >> (gfn & 63) & 1) != 0;
   }

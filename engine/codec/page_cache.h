@@ -11,6 +11,7 @@
 #include <span>
 #include <vector>
 
+#include "engine/base/mutant.h"
 #include "engine/replica/identity.h"
 
 namespace haven {
@@ -43,7 +44,9 @@ class PageCache {
   // True if a claimed slot holds the version before this epoch, not encoded yet.
   bool HasBaseline(uint32_t slot) const { return slots_[slot].state == State::kClaimed; }
   // True if the replica holds what the slot holds, and the epoch leaves the page alone.
-  bool IsStable(uint32_t slot) const { return slots_[slot].state == State::kStable; }
+  bool IsStable(uint32_t slot) const {
+    return slots_[slot].state == State::kStable || HAVEN_MUTANT(kReferToWritten);
+  }
   // After the new version was put into a claimed slot.
   void SetEncoded(uint32_t slot) { slots_[slot].encoded = true; }
 

@@ -36,8 +36,7 @@ PageCodec::PageCodec(const CodecOptions& options, const HashKey& key)
       index_(size_t{options.cache_pages} * (kPageBytes >> options.block_shift)) {
   HAVEN_CHECK_GE(options.block_shift, kMinBlockShift);
   HAVEN_CHECK_LE(options.block_shift, kMaxBlockShift);
-  // The index names a block by slot * 64 + block + 1 in 32 bits.
-  HAVEN_CHECK_LT(options.cache_pages, (uint32_t{1} << 26) - 1);
+  HAVEN_CHECK_LE(options.cache_pages, kMaxCachePages);
   for (const uint64_t pages : options.page_counts) HAVEN_CHECK_LE(pages, uint64_t{1} << 32);
   runs_.reserve(options.max_epoch_pages);
 }

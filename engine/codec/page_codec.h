@@ -22,11 +22,15 @@
 
 namespace haven {
 
+// The index names a block of the cache by slot * 64 + block + 1 in 32 bits.
+inline constexpr uint32_t kMaxCachePages = (uint32_t{1} << 26) - 2;
+
 // Fixed for a session.
 struct CodecOptions {
   std::vector<uint64_t> page_counts = {};  // Of the domains, in their order; each at most 2^32.
   unsigned block_shift = kMinBlockShift;
-  // Pages whose last acknowledged version is kept whole, for all domains together.
+  // Pages whose last acknowledged version is kept whole, for all domains together: at most
+  // kMaxCachePages.
   uint32_t cache_pages = 0;
   // Keep hashes of the pages that are not in the cache.
   bool hashes = false;
@@ -155,15 +159,31 @@ class PageCodec {
     size_t index_bytes = 0;
   };
   Memory memory() const;
+  uint64_t max_epoch_pages() const { return options_.max_epoch_pages; }
 
   // For tests: how blocks are named in the index. The default is the keyed hash.
   using BlockName = uint64_t (*)(const HashKey& key, const std::byte* block, size_t bytes);
   void set_block_name(BlockName name) { block_name_ = name; }
 
  private:
-  struct Change;
+  // What is known of a page's change.
+  struct Change {
+    uint32_t slot = PageCache::kNoSlot;
+    const std::byte* before =
+        nullptr;         // The version that the replica holds, if its bytes are kept.
+    bool known = false;  // `blocks` are those that changed; else it is all of them.
+    uint64_t lines = ~uint64_t{0};
+    uint64_t blocks = 0;
+  };
+
+  // page_codec_datapath.cc
   void EncodePage(CodecWorker& worker, uint16_t domain, const CodecPage& page);
   Change FindChange(CodecWorker& worker, uint16_t domain, const CodecPage& page);
+  void StoreBaseline(const CodecPage& page, const Change& change);
+  EncodedFrame FinishFrame(CodecWorker& worker, uint32_t first_gfn, size_t plain_bytes,
+                           std::span<std::byte> out);
+
+  // page_patch_datapath.cc
   void WritePatch(CodecWorker& worker, const CodecPage& page, const Change& change);
   bool TrySame(CodecWorker& worker, const CodecPage& page, uint32_t slot);
   // Takes the blocks that are found elsewhere out of `*blocks`. True: the whole page was.
@@ -171,9 +191,6 @@ class PageCodec {
   void WriteRaw(CodecWorker& worker, const CodecPage& page);
   // Takes room for literals; nullptr if there is none.
   static std::byte* TakeRoom(CodecWorker& worker, size_t bytes);
-  void StoreBaseline(const CodecPage& page, const Change& change);
-  EncodedFrame FinishFrame(CodecWorker& worker, uint32_t first_gfn, size_t plain_bytes,
-                           std::span<std::byte> out);
 
   CodecOptions options_;
   const BlockKernels& kernels_;

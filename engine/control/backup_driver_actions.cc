@@ -24,6 +24,7 @@ void BackupDriver::AcceptSession(SessionId session, bool base) {
   options.replicas = parts_.replicas;
   options.ledger = ledger_.get();
   options.states = states_.get();
+  options.features = parts_.agreement.features;
   reader_ = std::make_unique<JournalReader>(std::move(options));
   Welcome welcome;
   welcome.agreement = parts_.agreement;

@@ -88,6 +88,8 @@ absl::Status EngineLoop::OpenDriver() {
   const PrimaryConfig& protocol = options_.driver.protocol;
   HelloParameters parameters;
   parameters.offer = options_.offer;
+  // Without it the backup need not set memory aside for it either.
+  if (!options_.driver.codec.enabled) parameters.offer.optional &= ~kCodecFeatures;
   parameters.node_id = options_.node_id;
   parameters.group = options_.group;
   parameters.slot_bytes = options_.slot_bytes;
@@ -110,8 +112,15 @@ absl::Status EngineLoop::OpenDriver() {
   HAVEN_ASSIGN_OR_RETURN(arbiter_, ThreadArbiterPort::Create(seams_.arbiter, options_.group,
                                                              options_.arbiter_timeout));
   pool_ = std::make_unique<CopyPool>(options_.copy_workers);
-  driver_ = std::make_unique<PrimaryDriver>(options_.driver, seams_.guests, *seams_.output,
-                                            *connector_, *arbiter_, ids_, *pool_, clock_, *status_);
+  PrimaryDriverOptions driver = options_.driver;
+  if (driver.codec.enabled) {
+    if (!driver.codec.key.has_value()) {
+      HAVEN_ASSIGN_OR_RETURN(driver.codec.key, HashKey::Random());
+    }
+    driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
+  }
+  driver_ = std::make_unique<PrimaryDriver>(driver, seams_.guests, *seams_.output, *connector_,
+                                            *arbiter_, ids_, *pool_, clock_, *status_);
   status_->Attach(*driver_, *seams_.output, *arbiter_);
   HAVEN_RETURN_IF_ERROR(poll_->Add(connector_->fd()));
   return poll_->Add(arbiter_->fd());
@@ -226,6 +235,9 @@ EngineLoop::Reply EngineLoop::Serve(const Command& command) {
       driver_->SetInterval(command.interval_ns);
       status_->SetInterval(command.interval_ns);
       break;
+    case Command::Kind::kSetCodec:
+      reply.status = driver_->SetCodecMode(command.codec);
+      break;
     case Command::Kind::kSnapshot:
       reply.snapshot = status_->Take();
       break;
@@ -255,6 +267,10 @@ absl::Status EngineLoop::SetInterval(int64_t interval_ns, absl::Duration timeout
         absl::StrCat("an interval of ", interval_ns, " ns; 1 ms to 1 h are possible"));
   }
   return Ask({.kind = Command::Kind::kSetInterval, .interval_ns = interval_ns}, timeout);
+}
+
+absl::Status EngineLoop::SetCodec(CodecMode mode, absl::Duration timeout) {
+  return Ask({.kind = Command::Kind::kSetCodec, .codec = mode}, timeout);
 }
 
 absl::StatusOr<StatusSnapshot> EngineLoop::Snapshot(absl::Duration timeout) {

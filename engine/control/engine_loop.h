@@ -83,15 +83,18 @@ class EngineLoop {
   absl::Status Handover(absl::Duration timeout);
   // InvalidArgument: not 1 ms to 1 h.
   absl::Status SetInterval(int64_t interval_ns, absl::Duration timeout);
+  // FailedPrecondition: the engine was started without the codec.
+  absl::Status SetCodec(CodecMode mode, absl::Duration timeout);
   absl::StatusOr<StatusSnapshot> Snapshot(absl::Duration timeout);
   // Ends Run() as it is: for a planned restart, after which the guard takes over.
   absl::Status Stop(absl::Duration timeout);
 
  private:
   struct Command {
-    enum class Kind : uint8_t { kUnprotect, kHandover, kSetInterval, kSnapshot, kStop };
+    enum class Kind : uint8_t { kUnprotect, kHandover, kSetInterval, kSetCodec, kSnapshot, kStop };
     Kind kind = Kind::kSnapshot;
     int64_t interval_ns = 0;
+    CodecMode codec = CodecMode::kOff;
   };
   struct Reply {
     absl::Status status;

@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/file_util.h"
 #include "engine/base/status_macros.h"
+#include "engine/codec/codec_mode.h"
 #include "engine/membership/arbiter_rules.h"
 
 namespace haven {
@@ -87,6 +88,20 @@ absl::Status TakeTime(json& object, const char* field, int64_t* out) {
   return Wrong(field, "has a value that is no time");
 }
 
+absl::Status TakeCodec(json& object, GroupRecord* record) {
+  HAVEN_RETURN_IF_ERROR(Take(object, "codec", &record->codec));
+  HAVEN_RETURN_IF_ERROR(Take(object, "codec_cache_bytes", &record->codec_cache_bytes));
+  HAVEN_RETURN_IF_ERROR(Take(object, "codec_block_bytes", &record->codec_block_bytes));
+  HAVEN_RETURN_IF_ERROR(Take(object, "codec_hashes", &record->codec_hashes));
+  HAVEN_RETURN_IF_ERROR(Take(object, "codec_verify", &record->codec_verify));
+  if (!ParseCodecMode(record->codec).ok()) return Wrong("codec", "is not a mode of the codec");
+  const uint32_t block = record->codec_block_bytes;
+  if (block != 64 && block != 128 && block != 256) {
+    return Wrong("codec_block_bytes", "is not 64, 128 or 256");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckName(absl::string_view what, absl::string_view name) {
@@ -116,7 +131,12 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"pause_budget_us", record.pause_budget_us},
                        {"arbiter_timeout_us", record.arbiter_timeout_us},
                        {"journal_bytes", record.journal_bytes},
-                       {"copy_threads", record.copy_threads}};
+                       {"copy_threads", record.copy_threads},
+                       {"codec", record.codec},
+                       {"codec_cache_bytes", record.codec_cache_bytes},
+                       {"codec_block_bytes", record.codec_block_bytes},
+                       {"codec_hashes", record.codec_hashes},
+                       {"codec_verify", record.codec_verify}};
   // CheckGroupRecord() refuses a record with bytes that this has replaced.
   return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -149,6 +169,7 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(TakeTime(object, "arbiter_timeout_us", &record.arbiter_timeout_us));
   HAVEN_RETURN_IF_ERROR(Take(object, "journal_bytes", &record.journal_bytes));
   HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
+  HAVEN_RETURN_IF_ERROR(TakeCodec(object, &record));
   if (!object.empty()) return Wrong(object.begin().key(), "is not known");
   HAVEN_RETURN_IF_ERROR(CheckName("group record: group", record.group));
   HAVEN_RETURN_IF_ERROR(CheckName("group record: owner", record.owner));

@@ -47,6 +47,11 @@ struct GroupRecord {
   int64_t arbiter_timeout_us = 0;
   uint64_t journal_bytes = 0;  // Size of the largest epoch, in bytes of staging; above 0.
   uint32_t copy_threads = 0;
+  std::string codec = "off";        // As ParseCodecMode has it; "off": no memory is taken for it.
+  uint64_t codec_cache_bytes = 0;   // Pages whose last version is kept.
+  uint32_t codec_block_bytes = 64;  // 64, 128 or 256.
+  bool codec_hashes = false;        // Of the blocks of the pages beyond the cache.
+  bool codec_verify = false;        // Count what the hashes would miss.
 
   friend bool operator==(const GroupRecord&, const GroupRecord&) = default;
 };

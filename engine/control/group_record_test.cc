@@ -39,6 +39,10 @@ GroupRecord MakeRecord(const std::string& group = "web") {
   record.arbiter_timeout_us = 1'000'000;
   record.journal_bytes = uint64_t{1} << 40;
   record.copy_threads = 3;
+  record.codec = "dense";
+  record.codec_cache_bytes = uint64_t{3} << 30;
+  record.codec_block_bytes = 256;
+  record.codec_hashes = record.codec_verify = true;
   return record;
 }
 
@@ -102,6 +106,10 @@ TEST(GroupRecordTest, AValueOutOfItsRangeIsNamed) {
       {"arbiter_timeout_us", 0},
       {"journal_bytes", 0},
       {"copy_threads", uint64_t{1} << 32},
+      {"codec", "on"},
+      {"codec_cache_bytes", -1},
+      {"codec_block_bytes", 96},
+      {"codec_hashes", "yes"},
   };
   for (const auto& [field, value] : wrong) {
     json changed = whole;

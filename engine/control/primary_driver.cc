@@ -24,6 +24,12 @@ std::vector<const GuestMemory*> Memories(const std::vector<Domain*>& domains) {
   return memories;
 }
 
+std::vector<uint64_t> PageCounts(const std::vector<Domain*>& domains) {
+  std::vector<uint64_t> counts;
+  for (const Domain* domain : domains) counts.push_back(domain->memory().page_count());
+  return counts;
+}
+
 std::vector<Domain*> Domains(const std::vector<GuestPorts>& guests) {
   std::vector<Domain*> domains;
   for (const GuestPorts& guest : guests) domains.push_back(guest.domain);
@@ -48,6 +54,9 @@ PrimaryDriver::PrimaryDriver(const PrimaryDriverOptions& options, std::vector<Gu
       times_(std::make_unique<PhaseTimes>()) {
   HAVEN_CHECK_EQ(guests_.size(), options.protocol.domains);
   sets_ = std::make_unique<DirtySets>(Memories(domains_));
+  if (options.codec.enabled) {
+    codec_ = std::make_unique<CodecStage>(options.codec, PageCounts(domains_), pool.workers() + 1);
+  }
 }
 
 PrimaryDriver::~PrimaryDriver() {
@@ -179,7 +188,12 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
   // A log that was off has seen nothing: what an older replica lacks is unknown.
   const bool log_was_on = std::exchange(log_dirty_, true);
   builder_ = std::make_unique<EpochBuilder>(domains_, *sets_, opened.memory.staging.bytes,
-                                            opened.memory.geometry.slot_bytes, pool_, clock_);
+                                            opened.memory.geometry.slot_bytes, pool_, clock_,
+                                            codec_.get());
+  if (codec_ != nullptr) {
+    codec_->BeginSession(opened.memory.features, opened.memory.image.bytes,
+                         opened.memory.geometry.slot_bytes);
+  }
   shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_);
   counters_.sync_pages = 0;
   primary_.OnSession(session, true, opened.base_accepted && log_was_on, now_ns);

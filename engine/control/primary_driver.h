@@ -14,6 +14,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/control/backup_connector.h"
+#include "engine/primary/codec_stage.h"
 #include "engine/primary/copy_pool.h"
 #include "engine/primary/dirty_sets.h"
 #include "engine/primary/domain.h"
@@ -38,6 +39,7 @@ struct PrimaryDriverOptions {
   int64_t life_check_ns = 20 * kNsPerMs;  // Between looks at guests' ends and the buffer's health.
   int64_t beat_ns = 20 * kNsPerMs;        // Between heartbeats on the control channel.
   int64_t stuck_ns = 1 * kNsPerSecond;    // A poll that comes later than this: a stuck engine.
+  CodecStageOptions codec;
 };
 
 // Numbers of the session so far, for status and metrics.
@@ -86,10 +88,14 @@ class PrimaryDriver : private PrimaryActions {
   void Unprotect() { primary_.Unprotect(clock_.NowNs()); }
   absl::Status RequestHandover() { return primary_.Handover(clock_.NowNs()); }
   void SetInterval(int64_t interval_ns) { primary_.SetInterval(interval_ns); }
+  // FailedPrecondition: this engine was started without the codec.
+  absl::Status SetCodecMode(CodecMode mode);
 
   const Primary& primary() const { return primary_; }
   const PrimaryCounters& counters() const { return counters_; }
   const PhaseTimes& times() const { return *times_; }
+  // Null: this engine was started without the codec.
+  const CodecStage* codec() const { return codec_.get(); }
   // Why the last attempt to reach a backup failed, and what the data path last complained of.
   const absl::Status& last_error() const { return last_error_; }
 
@@ -153,6 +159,7 @@ class PrimaryDriver : private PrimaryActions {
 
   std::vector<Domain*> domains_;
   std::unique_ptr<DirtySets> sets_;
+  std::unique_ptr<CodecStage> codec_;
   std::unique_ptr<EpochBuilder> builder_;
   std::unique_ptr<EpochShipper> shipper_;
   std::unique_ptr<PhaseTimes> times_;

@@ -100,8 +100,27 @@ void PrimaryDriver::Send(const SendOrder& order) {
   counters_.total_zero_pages += encoded.zero_pages;
 }
 
-void PrimaryDriver::CommitDirty() { sets_->DropInflight(); }
-void PrimaryDriver::RestoreDirty() { sets_->RestoreInflight(); }
+// The codec's knowledge of the replica goes with the pages in flight.
+void PrimaryDriver::CommitDirty() {
+  sets_->DropInflight();
+  if (codec_ != nullptr) codec_->Acknowledge(clock_.NowNs() - ship_ns_);
+}
+
+void PrimaryDriver::RestoreDirty() {
+  sets_->RestoreInflight();
+  if (codec_ != nullptr) codec_->Fail();
+}
+
+absl::Status PrimaryDriver::SetCodecMode(CodecMode mode) {
+  if (codec_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "the group is protected with --codec=off, for which no memory was set aside; protect it "
+        "anew with another one");
+  }
+  codec_->SetMode(mode);
+  return absl::OkStatus();
+}
+
 void PrimaryDriver::MarkAllDirty() { sets_->MarkAll(); }
 
 void PrimaryDriver::OpenSession(SessionId session, const ReplicaBase& base) {
@@ -112,6 +131,7 @@ void PrimaryDriver::OpenLink(SessionId, LinkNumber link) { connector_.OpenLink(l
 
 void PrimaryDriver::CloseLink() {
   beat_link_ = nullptr;
+  if (codec_ != nullptr) codec_->LoseLink();
   if (shipper_ != nullptr) shipper_->EndLink();
   connector_.CloseLink();
 }

@@ -8,6 +8,36 @@
 
 namespace haven {
 
+namespace {
+
+CodecStatus DescribeCodec(const CodecStage& codec) {
+  const CodecReport report = codec.Report();
+  const CodecPolicy& policy = codec.policy();
+  CodecStatus status;
+  status.mode = CodecModeName(report.mode);
+  status.level = CodecLevelName(report.level);
+  status.agreed = report.agreed;
+  status.coded_epochs = report.coded_epochs;
+  status.plain_epochs = report.plain_epochs;
+  status.capped_epochs = report.capped_epochs;
+  status.pages = report.pages.pages;
+  status.unchanged = report.pages.unchanged;
+  status.zero = report.pages.zero;
+  status.same = report.pages.same;
+  status.raw = report.pages.raw;
+  status.patched = report.pages.patched;
+  status.changed_blocks = report.pages.changed_blocks;
+  status.shared_blocks = report.pages.shared_blocks;
+  status.missed_blocks = report.pages.missed_blocks;
+  status.memory_bytes = report.memory_bytes;
+  status.encode_ns_per_page = static_cast<uint64_t>(policy.encode_ns_per_page(report.level));
+  status.bytes_per_page = static_cast<uint64_t>(policy.bytes_per_page(report.level));
+  status.wire_ps_per_byte = static_cast<uint64_t>(policy.wire_ns_per_byte() * 1000);
+  return status;
+}
+
+}  // namespace
+
 PrimaryStatus::PrimaryStatus(StatusIdentity identity, int64_t interval_ns,
                              StatusPublisher& publisher, const Clock& clock)
     : clock_(clock), tracker_(std::move(identity), publisher, clock), interval_ns_(interval_ns) {}
@@ -114,6 +144,7 @@ StatusSnapshot PrimaryStatus::Take() {
                      .held_bytes = output_stats_.held_bytes,
                      .released_packets = output_stats_.released_packets,
                      .dropped_packets = output_stats_.dropped_packets};
+  if (driver_->codec() != nullptr) snapshot.codec = DescribeCodec(*driver_->codec());
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;
   snapshot.counters.delta_pages = counters.delta_pages;

@@ -22,13 +22,18 @@ absl::Status SessionGone(const absl::Status& cause) {
       absl::StrCat("the backup's process of this session is gone: ", cause.message()));
 }
 
-// Scratch for the data path and the heartbeat, staging, peer block.
+// Scratch for the data path and the heartbeat, staging, the codec's image, peer block.
 absl::Status RegisterMemory(const DialOptions& options, PrimarySession* session) {
   const uint64_t slot = options.hello.slot_bytes;
   SessionMemory& memory = session->memory;
   HAVEN_ASSIGN_OR_RETURN(
       memory.staging,
       session->endpoint->Register(options.staging_bytes / slot * slot, RegionAccess::kLocal));
+  const FeatureOffer& offer = options.hello.offer;
+  if (((offer.required | offer.optional) & kCodecFeatures) != 0) {
+    HAVEN_ASSIGN_OR_RETURN(memory.image, session->endpoint->Register(memory.staging.bytes.size(),
+                                                                     RegionAccess::kLocal));
+  }
   HAVEN_ASSIGN_OR_RETURN(memory.scratch, session->endpoint->Register(PrimaryBeatLane::kScratchBytes,
                                                                      RegionAccess::kLocal));
   HAVEN_ASSIGN_OR_RETURN(memory.peer_block,
@@ -147,6 +152,7 @@ absl::Status Dialer::Settle(const Welcome& welcome, const TimeLimit& limit,
   if (cancel_.is_set()) return Cancelled();
   session->memory.session = hello_.session;
   session->memory.geometry = welcome.geometry;
+  session->memory.features = welcome.agreement.features;
   session->address = welcome.session_address;
   return absl::OkStatus();
 }

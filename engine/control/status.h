@@ -61,6 +61,29 @@ struct OutputStatus {
   uint64_t dropped_packets = 0;
 };
 
+// How pages are made small (docs/codec.md). Of a primary.
+struct CodecStatus {
+  std::string mode = "off";   // As an operator sets it.
+  std::string level = "off";  // Of the last epoch: CodecLevelName().
+  bool agreed = false;        // The backup of this session takes coded pages.
+  uint64_t coded_epochs = 0;
+  uint64_t plain_epochs = 0;
+  uint64_t capped_epochs = 0;  // Less was done than chosen, as it would have taken too long.
+  uint64_t pages = 0;          // Of coded epochs: given,
+  uint64_t unchanged = 0;      // ... and not sent at all,
+  uint64_t zero = 0;           // ... zero,
+  uint64_t same = 0;           // ... equal to another page,
+  uint64_t raw = 0;            // ... sent whole,
+  uint64_t patched = 0;        // ... sent in part.
+  uint64_t changed_blocks = 0;
+  uint64_t shared_blocks = 0;  // Changed blocks that stand elsewhere.
+  uint64_t missed_blocks = 0;  // Changes that the hashes would have missed; with --verify-blocks.
+  uint64_t memory_bytes = 0;
+  uint64_t encode_ns_per_page = 0;  // What the policy reckons with: at the level in use,
+  uint64_t bytes_per_page = 0;      // ... at that level,
+  uint64_t wire_ps_per_byte = 0;    // ... and of the wire, in picoseconds.
+};
+
 // Since the process started.
 struct CounterStatus {
   uint64_t epochs = 0;
@@ -99,6 +122,7 @@ struct StatusSnapshot {
   EpochStatus epoch;
   SyncStatus sync;
   OutputStatus output;
+  CodecStatus codec;
   CounterStatus counters;
   PhaseSummary pause;  // From the request to stop until all guests run again.
   PhaseSummaries phases{};

@@ -61,6 +61,29 @@ void TransferOutput(Io& io, Value& value) {
 }
 
 template <typename Io, typename Value>
+void TransferCodec(Io& io, Value& value) {
+  io.Field("mode", value.mode);
+  io.Field("level", value.level);
+  io.Field("agreed", value.agreed);
+  io.Field("coded_epochs", value.coded_epochs);
+  io.Field("plain_epochs", value.plain_epochs);
+  io.Field("capped_epochs", value.capped_epochs);
+  io.Field("pages", value.pages);
+  io.Field("unchanged", value.unchanged);
+  io.Field("zero", value.zero);
+  io.Field("same", value.same);
+  io.Field("raw", value.raw);
+  io.Field("patched", value.patched);
+  io.Field("changed_blocks", value.changed_blocks);
+  io.Field("shared_blocks", value.shared_blocks);
+  io.Field("missed_blocks", value.missed_blocks);
+  io.Field("memory_bytes", value.memory_bytes);
+  io.Field("encode_ns_per_page", value.encode_ns_per_page);
+  io.Field("bytes_per_page", value.bytes_per_page);
+  io.Field("wire_ps_per_byte", value.wire_ps_per_byte);
+}
+
+template <typename Io, typename Value>
 void TransferCounters(Io& io, Value& value) {
   io.Field("epochs", value.epochs);
   io.Field("links", value.links);
@@ -113,6 +136,7 @@ void TransferStatus(Io& io, Value& value) {
   io.Object("epoch", value.epoch, [](auto& in, auto& v) { TransferEpoch(in, v); });
   io.Object("sync", value.sync, [](auto& in, auto& v) { TransferSync(in, v); });
   io.Object("output", value.output, [](auto& in, auto& v) { TransferOutput(in, v); });
+  io.Object("codec", value.codec, [](auto& in, auto& v) { TransferCodec(in, v); });
   io.Object("counters", value.counters, [](auto& in, auto& v) { TransferCounters(in, v); });
   io.Object("pause", value.pause, [](auto& in, auto& v) { TransferTimes(in, v); });
   io.Object("phases", value.phases, [](auto& in, auto& v) { TransferPhases(in, v); });

@@ -48,6 +48,7 @@ StatusSnapshot FullSnapshot() {
              .wire_bytes = 6};
   s.sync = {.active = true, .pages_done = 1, .pages_left = 2, .pages_per_s = 3, .left_ns = kNoTime};
   s.output = {.held_packets = 1, .held_bytes = 2, .released_packets = 3, .dropped_packets = 4};
+  s.codec = {"auto", "lz4", true, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
   s.counters = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   s.pause = {.count = 1, .last_ns = 2, .p50_ns = 3, .p99_ns = 4, .max_ns = 5};
   for (size_t i = 0; i < kPhases; ++i) s.phases[i].count = 100 + i;

@@ -75,6 +75,7 @@ class PrometheusText::Group {
   void State(const StatusSnapshot& s, const StatusReading& reading);
   void Epochs(const StatusSnapshot& s, const StatusReading& reading);
   void Primary(const StatusSnapshot& s);
+  void Codec(const CodecStatus& c);
   void Backup(const StatusSnapshot& s);
 
  private:
@@ -135,6 +136,28 @@ void PrometheusText::Group::Primary(const StatusSnapshot& s) {
   }
 }
 
+void PrometheusText::Group::Codec(const CodecStatus& c) {
+  Begin("haven_codec_level", "gauge", "1 for how the last epoch's pages were made small.");
+  Value(1, absl::StrCat(",mode=\"", Escaped(c.mode), "\",level=\"", Escaped(c.level), "\""));
+  Counter("haven_codec_coded_epochs_total", "Epochs with coded pages.", c.coded_epochs);
+  Counter("haven_codec_plain_epochs_total", "Epochs without.", c.plain_epochs);
+  Counter("haven_codec_capped_epochs_total", "Epochs at a lower level than chosen, for time.",
+          c.capped_epochs);
+  Begin("haven_codec_pages_total", "counter", "Pages of coded epochs by what became of them.");
+  const std::array<std::pair<const char*, uint64_t>, 5> kinds = {{{"unchanged", c.unchanged},
+                                                                  {"zero", c.zero},
+                                                                  {"same", c.same},
+                                                                  {"patched", c.patched},
+                                                                  {"raw", c.raw}}};
+  for (const auto& [kind, pages] : kinds) {
+    Value(static_cast<double>(pages), absl::StrCat(",kind=\"", kind, "\""));
+  }
+  Counter("haven_codec_missed_blocks_total", "Changes that block hashes would have missed.",
+          c.missed_blocks);
+  Gauge("haven_codec_memory_bytes", "Memory of caches, hashes, image and encoders.",
+        static_cast<double>(c.memory_bytes));
+}
+
 void PrometheusText::Group::Backup(const StatusSnapshot& s) {
   Gauge("haven_applied_epoch", "Last epoch that is in the replica's memory.",
         static_cast<double>(s.epoch.applied));
@@ -151,6 +174,9 @@ void PrometheusText::Add(const StatusSnapshot& snapshot, const StatusReading& re
   group.Epochs(snapshot, reading);
   if (snapshot.role == "primary") {
     group.Primary(snapshot);
+    if (snapshot.codec.mode != "off" || snapshot.codec.coded_epochs != 0) {
+      group.Codec(snapshot.codec);
+    }
   } else {
     group.Backup(snapshot);
   }

@@ -98,6 +98,21 @@ void AppendEpochs(std::string* out, const StatusSnapshot& s, const StatusReading
                     s.counters.links, " links, last re-arm ", s.counters.delta_pages, " pages"));
 }
 
+void AppendCodec(std::string* out, const CodecStatus& c) {
+  if (c.mode == "off" && c.coded_epochs == 0) return;
+  std::string text = absl::StrCat(c.mode, ", last epoch ", c.level);
+  if (!c.agreed) absl::StrAppend(&text, " (the backup takes no coded pages)");
+  absl::StrAppend(&text, "; ", c.coded_epochs, " epochs coded, ", c.plain_epochs, " plain");
+  if (c.capped_epochs != 0) absl::StrAppend(&text, ", ", c.capped_epochs, " cut short");
+  absl::StrAppend(&text, "; memory ", HumanBytes(c.memory_bytes));
+  Line(out, "codec", text);
+  if (c.pages == 0) return;
+  text = absl::StrCat(c.pages, " pages: ", c.unchanged, " unchanged, ", c.zero, " zero, ", c.same,
+                      " equal to others, ", c.patched, " in part, ", c.raw, " whole");
+  if (c.missed_blocks != 0) absl::StrAppend(&text, "; MISSED by hashes: ", c.missed_blocks);
+  Line(out, "", text);
+}
+
 void AppendTimes(std::string* out, const char* name, const PhaseSummary& times) {
   if (times.count == 0) return;
   absl::StrAppendFormat(out, "  %-10s p50 %-10s p99 %-10s max %-10s\n", name,
@@ -136,6 +151,7 @@ std::string StatusToText(const StatusSnapshot& snapshot, const StatusReading& re
   AppendState(&out, snapshot, reading);
   AppendConnection(&out, snapshot, reading);
   AppendEpochs(&out, snapshot, reading);
+  AppendCodec(&out, snapshot.codec);
   AppendTimes(&out, "pause", snapshot.pause);
   for (size_t i = 0; i < kPhases; ++i) {
     AppendTimes(&out, PhaseName(static_cast<Phase>(i)), snapshot.phases[i]);

@@ -70,6 +70,34 @@ TEST(StatusTextTest, TellsWhatAnOperatorNeeds) {
   EXPECT_THAT(text, Not(HasSubstr("sync")));
 }
 
+TEST(StatusTextTest, TellsHowPagesAreMadeSmall) {
+  EXPECT_THAT(StatusToText(Primary(), {}), Not(HasSubstr("codec")));
+  EXPECT_THAT(StatusToPrometheus(Primary(), {}), Not(HasSubstr("haven_codec")));
+  StatusSnapshot s = Primary();
+  s.codec.mode = "auto";
+  s.codec.level = "lz4";
+  s.codec.coded_epochs = 40;
+  s.codec.plain_epochs = 3;
+  s.codec.memory_bytes = uint64_t{5} << 20;
+  s.codec.pages = 1000;
+  s.codec.unchanged = 100;
+  s.codec.patched = 900;
+  std::string text = StatusToText(s, {});
+  EXPECT_THAT(text, HasSubstr("codec      auto, last epoch lz4 (the backup takes no coded pages); "
+                              "40 epochs coded, 3 plain; memory 5.0 MiB\n"));
+  EXPECT_THAT(text, HasSubstr("1000 pages: 100 unchanged, 0 zero, 0 equal to others, 900 in part"));
+  EXPECT_THAT(text, Not(HasSubstr("MISSED")));
+  s.codec.agreed = true;
+  s.codec.missed_blocks = 2;
+  text = StatusToText(s, {});
+  EXPECT_THAT(text, Not(HasSubstr("takes no coded pages")));
+  EXPECT_THAT(text, HasSubstr("MISSED by hashes: 2"));
+  const std::string metrics = StatusToPrometheus(s, {});
+  EXPECT_THAT(metrics, HasSubstr(",mode=\"auto\",level=\"lz4\"} 1\n"));
+  EXPECT_THAT(metrics, HasSubstr(",kind=\"patched\"} 900\n"));
+  EXPECT_THAT(metrics, HasSubstr("haven_codec_coded_epochs_total{"));
+}
+
 TEST(StatusTextTest, AStaleStatusSaysSoFirst) {
   const std::string text = StatusToText(Primary(), {.age_ns = 5 * kNsPerSecond, .stale = true});
   EXPECT_THAT(text, HasSubstr("state      stale: process 42 has written nothing for 5000 ms"));

@@ -27,12 +27,13 @@ uint32_t SlotsOf(std::span<const std::byte> staging, uint32_t slot_bytes) {
 
 EpochBuilder::EpochBuilder(std::span<Domain* const> domains, DirtySets& sets,
                            std::span<std::byte> staging, uint32_t slot_bytes, CopyPool& pool,
-                           const Clock& clock)
+                           const Clock& clock, CodecStage* codec)
     : domains_(domains.begin(), domains.end()),
       sets_(sets),
       staging_(staging),
       pool_(pool),
       clock_(clock),
+      codec_(codec),
       plan_(slot_bytes, SlotsOf(staging, slot_bytes), MaxStateBytes(domains)) {
   HAVEN_CHECK_EQ(sets.domains(), domains.size());
   for (size_t i = 0; i < domains_.size(); ++i) {
@@ -42,7 +43,8 @@ EpochBuilder::EpochBuilder(std::span<Domain* const> domains, DirtySets& sets,
   states_.resize(domains_.size());
   state_bytes_.resize(domains_.size());
   chunks_.reserve(plan_.max_slots());
-  zero_pages_.resize(plan_.max_slots());
+  slot_zero_pages_.resize(plan_.max_slots());
+  if (codec_ != nullptr) image_slots_.reserve(plan_.max_slots());
 }
 
 }  // namespace haven

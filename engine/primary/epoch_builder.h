@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "engine/base/clock.h"
+#include "engine/primary/codec_stage.h"
 #include "engine/primary/copy_pool.h"
 #include "engine/primary/dirty_sets.h"
 #include "engine/primary/domain.h"
@@ -63,8 +64,9 @@ struct EncodeResult {
 //   Fetch()               guests stopped (checkpoint) or running (sync)
 //   Capture(kind, limit)  guests as for Fetch
 //   Encode(identity)      guests running again
-//   ... send chunks() from staging, wait for the acknowledgement ...
-//   sets.DropInflight() when it is acknowledged, sets.RestoreInflight() on any failure
+//   ... send chunks(), wait for the acknowledgement ...
+//   sets.DropInflight() when it is acknowledged, sets.RestoreInflight() on any failure, and the
+//   same to the codec
 //
 // Allocates in the constructor only. Takes time from `clock` alone and does everything in the
 // caller if the pool has no workers, so the simulation runs this very code. Used by one thread.
@@ -73,9 +75,11 @@ class EpochBuilder {
   // All of these must outlive the builder. `domains` are 1 to kMaxDomains, numbered in this order;
   // `sets` was made from their memories in the same order. `staging` is memory that the link can
   // send from, at least one slot of `slot_bytes` (a size that JournalGeometry allows); what does
-  // not make a whole slot is not used. All checked.
+  // not make a whole slot is not used. All checked. `codec` chooses which epochs are coded, in a
+  // session that it has begun; null: none is.
   EpochBuilder(std::span<Domain* const> domains, DirtySets& sets, std::span<std::byte> staging,
-               uint32_t slot_bytes, CopyPool& pool, const Clock& clock);
+               uint32_t slot_bytes, CopyPool& pool, const Clock& clock,
+               CodecStage* codec = nullptr);
 
   // Fetches and clears the dirty logs of all domains into `sets`.
   FetchResult Fetch();
@@ -87,17 +91,20 @@ class EpochBuilder {
   // pending.
   CaptureResult Capture(EpochKind kind, uint64_t slot_limit);
 
-  // Makes the captured epoch's chunks, ready to send. Once after each Capture that had
-  // Outcome::kCaptured (checked). `index` and `kind` of the identity are set here.
+  // Makes the captured epoch's chunks, ready to send, in staging or, coded, in the image. Once
+  // after each Capture that had Outcome::kCaptured (checked). `index` and `kind` of the identity
+  // are set here.
   EncodeResult Encode(const ChunkIdentity& identity);
 
   // Gives the encoded epoch to another link or number: rewrites the chunks' headers only. No WRITE
-  // from staging may be under way.
+  // from staging or image may be under way.
   EncodeResult Readdress(const ChunkIdentity& identity);
 
-  // The chunks of the encoded epoch in order; chunk i begins at byte i * slot_bytes() of staging
-  // and is kChunkHeaderBytes + payload_bytes long. Valid until the next Capture.
+  // The chunks of the encoded epoch in order; chunk i begins at byte i * slot_bytes() of staging,
+  // or, if image_slots() is not empty, at byte image_slots()[i] * slot_bytes() of the image, and is
+  // kChunkHeaderBytes + payload_bytes long. Valid until the next Capture.
   std::span<const ChunkTotals> chunks() const { return chunks_; }
+  std::span<const uint32_t> image_slots() const { return image_slots_; }
 
   uint32_t slot_bytes() const { return plan_.slot_bytes(); }
   uint32_t max_slots() const { return plan_.max_slots(); }
@@ -107,6 +114,9 @@ class EpochBuilder {
 
   absl::Status CaptureStates();
   std::span<std::byte> Slot(uint32_t slot) const;
+  std::span<std::byte> Chunk(uint32_t index) const;
+  void EncodePlain(const ChunkIdentity& identity);
+  void EncodeCoded(const ChunkIdentity& identity);
   EncodeResult Sum() const;
 
   const std::vector<Domain*> domains_;
@@ -114,13 +124,16 @@ class EpochBuilder {
   const std::span<std::byte> staging_;
   CopyPool& pool_;
   const Clock& clock_;
+  CodecStage* const codec_;
   EpochPlan plan_;
 
   std::vector<std::vector<std::byte>> state_room_;  // One per domain, of its largest size.
   std::vector<std::span<const std::byte>> states_;  // What of it the current epoch uses.
   std::vector<uint32_t> state_bytes_;               // The sizes of states_.
   std::vector<ChunkTotals> chunks_;
-  std::vector<uint32_t> zero_pages_;  // One per chunk.
+  uint64_t zero_pages_ = 0;
+  std::vector<uint32_t> slot_zero_pages_;  // One per slot of a plain epoch.
+  std::vector<uint32_t> image_slots_;      // One per chunk of a coded epoch.
   EpochKind kind_ = EpochKind::kSync;
   Stage stage_ = Stage::kEmpty;
 };

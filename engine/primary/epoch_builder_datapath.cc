@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <numeric>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
@@ -85,11 +86,26 @@ absl::Status EpochBuilder::CaptureStates() {
 EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
   HAVEN_CHECK_EQ(stage_, Stage::kCaptured) << "epoch=" << identity.epoch;
   const int64_t begin_ns = clock_.NowNs();
+  ChunkIdentity own = identity;
+  own.kind = kind_;
+  image_slots_.clear();
+  if (codec_ != nullptr && codec_->Choose(plan_)) {
+    EncodeCoded(own);
+  } else {
+    EncodePlain(own);
+  }
+  stage_ = Stage::kEncoded;
+  EncodeResult result = Sum();
+  result.encode_ns = clock_.NowNs() - begin_ns;
+  if (codec_ != nullptr) codec_->NoteEncoded(plan_.pages(), result.wire_bytes, result.encode_ns);
+  return result;
+}
+
+void EpochBuilder::EncodePlain(const ChunkIdentity& identity) {
   const std::span<const PlannedSlot> slots = plan_.slots();
   chunks_.resize(slots.size());
   pool_.Run(static_cast<uint32_t>(slots.size()), [&](uint32_t i) {
     ChunkIdentity own = identity;
-    own.kind = kind_;
     own.index = i;
     const EncodedSlot encoded = EncodeSlot(Slot(i),
                                            {.runs = plan_.SlotRuns(slots[i]),
@@ -97,12 +113,18 @@ EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
                                             .states = states_},
                                            own);
     chunks_[i] = encoded.totals;
-    zero_pages_[i] = encoded.zero_pages;
+    slot_zero_pages_[i] = encoded.zero_pages;
   });
-  stage_ = Stage::kEncoded;
-  EncodeResult result = Sum();
-  result.encode_ns = clock_.NowNs() - begin_ns;
-  return result;
+  zero_pages_ =
+      std::accumulate(slot_zero_pages_.begin(),
+                      slot_zero_pages_.begin() + static_cast<ptrdiff_t>(slots.size()), uint64_t{0});
+}
+
+void EpochBuilder::EncodeCoded(const ChunkIdentity& identity) {
+  const CodecStage::Image& image = codec_->Encode(plan_, staging_, states_, identity, pool_);
+  chunks_.assign(image.chunks.begin(), image.chunks.end());
+  image_slots_.assign(image.slots.begin(), image.slots.end());
+  zero_pages_ = image.zero_pages;
 }
 
 EncodeResult EpochBuilder::Readdress(const ChunkIdentity& identity) {
@@ -111,11 +133,11 @@ EncodeResult EpochBuilder::Readdress(const ChunkIdentity& identity) {
   for (uint32_t i = 0; i < chunks_.size(); ++i) {
     ChunkHeader header;
     uint32_t old_crc = 0;
-    HAVEN_CHECK_OK(DecodeChunkHeader(Slot(i), &header, &old_crc));
+    HAVEN_CHECK_OK(DecodeChunkHeader(Chunk(i), &header, &old_crc));
     header.identity = identity;
     header.identity.kind = kind_;
     header.identity.index = i;
-    chunks_[i].chunk_crc = EncodeChunkHeader(header, Slot(i).first<kChunkHeaderBytes>());
+    chunks_[i].chunk_crc = EncodeChunkHeader(header, Chunk(i).first<kChunkHeaderBytes>());
   }
   EncodeResult result = Sum();
   result.encode_ns = clock_.NowNs() - begin_ns;
@@ -126,12 +148,14 @@ std::span<std::byte> EpochBuilder::Slot(uint32_t slot) const {
   return staging_.subspan(size_t{slot} * slot_bytes(), slot_bytes());
 }
 
+std::span<std::byte> EpochBuilder::Chunk(uint32_t index) const {
+  return image_slots_.empty() ? Slot(index) : codec_->Slot(image_slots_[index]);
+}
+
 EncodeResult EpochBuilder::Sum() const {
   EncodeResult result;
-  for (size_t i = 0; i < chunks_.size(); ++i) {
-    result.totals.Add(chunks_[i]);
-    result.zero_pages += zero_pages_[i];
-  }
+  for (const ChunkTotals& chunk : chunks_) result.totals.Add(chunk);
+  result.zero_pages = zero_pages_;
   result.wire_bytes = result.totals.payload_bytes + chunks_.size() * kChunkHeaderBytes;
   return result;
 }

@@ -28,6 +28,8 @@ struct SenderOptions {
   // Local region that holds the chunks, slot after slot from the offset on.
   uint32_t staging_region = 0;
   uint64_t staging_offset = 0;
+  // Local region that holds the chunks of coded epochs, in slots.
+  uint32_t image_region = 0;
   // EpochSender::kScratchBytes bytes of another local region, at the offset, for commit records
   // only.
   uint32_t scratch_region = 0;
@@ -47,6 +49,9 @@ struct SendSpec {
   // EpochBuilder::chunks() and EncodeResult::totals. The chunks must stay until the epoch is sent.
   std::span<const ChunkTotals> chunks;
   EpochTotals totals;
+  // Of a coded epoch: the slot of the image in which each chunk lies. Empty: the chunks lie in
+  // staging, in their order.
+  std::span<const uint32_t> image_slots;
 };
 
 enum class SendState : uint8_t {

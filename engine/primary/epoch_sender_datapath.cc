@@ -21,6 +21,8 @@ void EpochSender::Start(const SendSpec& spec) {
       << "epoch=" << spec.epoch << " state=" << static_cast<int>(state_);
   HAVEN_CHECK_GT(spec.epoch, spec_.epoch);
   HAVEN_CHECK_EQ(spec.chunks.size(), spec.totals.chunk_count) << "epoch=" << spec.epoch;
+  HAVEN_CHECK(spec.image_slots.empty() || spec.image_slots.size() == spec.chunks.size())
+      << "epoch=" << spec.epoch;
   HAVEN_CHECK_OK(spec.placement.Validate(options_.geometry, spec.totals.chunk_count))
       << "epoch=" << spec.epoch;
   spec_ = spec;
@@ -95,8 +97,13 @@ WriteRequest EpochSender::NextDataRequest(Cursor* cursor) const {
   const uint32_t offset = cursor->chunk_offset;
   WriteRequest request;
   request.id = RequestId(cursor->requests);
-  request.local_region = options_.staging_region;
-  request.local_offset = options_.staging_offset + uint64_t{index} * geometry.slot_bytes + offset;
+  if (spec_.image_slots.empty()) {
+    request.local_region = options_.staging_region;
+    request.local_offset = options_.staging_offset + uint64_t{index} * geometry.slot_bytes + offset;
+  } else {
+    request.local_region = options_.image_region;
+    request.local_offset = uint64_t{spec_.image_slots[index]} * geometry.slot_bytes + offset;
+  }
   request.remote = options_.journal;
   request.remote_offset = geometry.SlotOffset(spec_.placement.ChunkSlot(geometry, index)) + offset;
   request.bytes = std::min(chunk_bytes - offset, options_.max_write_bytes);

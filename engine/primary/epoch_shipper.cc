@@ -44,6 +44,7 @@ absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition
   options.geometry = memory_.geometry;
   options.journal = memory_.journal;
   options.staging_region = memory_.staging.id;
+  options.image_region = memory_.image.id;
   options.scratch_region = memory_.scratch.id;
   options.scratch = memory_.scratch.bytes.first(EpochSender::kScratchBytes);
   options.max_write_bytes = memory_.max_write_bytes;

@@ -23,7 +23,9 @@ struct SessionMemory {
   SessionId session = kNoSession;
   JournalGeometry geometry;
   RemoteRegion journal;    // The backup's region.
-  LocalRegion staging;     // Chunks, slot after slot.
+  uint64_t features = 0;   // As agreed on: features.h.
+  LocalRegion staging;     // Captured pages, and the chunks of plain epochs; slot after slot.
+  LocalRegion image = {};  // The chunks of coded epochs: as large as staging, or absent.
   LocalRegion scratch;     // EpochSender::kScratchBytes, then kHeartbeatBytes for the heartbeat.
   LocalRegion peer_block;  // kPeerBlockBytes, written by the backup.
   uint32_t max_write_bytes = 0;

@@ -28,6 +28,7 @@ EncodeResult EpochShipper::Ship(const SendOrder& order) {
   spec_.base_epoch = order.base_epoch;
   spec_.chunks = builder_.chunks();
   spec_.totals = encoded.totals;
+  spec_.image_slots = builder_.image_slots();
   spec_.placement.first_position = next_;
   spec_.placement.ring_slots_used = std::min(slots, ring);
   const uint32_t beyond = slots - spec_.placement.ring_slots_used;

@@ -66,7 +66,7 @@ inline std::span<const std::byte> ChunkPayload(std::span<const std::byte> slot,
 struct ChunkTotals {
   uint32_t payload_bytes = 0;
   uint32_t frame_count = 0;
-  uint64_t page_count = 0;  // Pages of raw and zero runs.
+  uint64_t page_count = 0;  // Pages of raw and zero runs and coded pages.
   uint32_t chunk_crc = 0;   // Returned by EncodeChunkHeader().
 
   friend bool operator==(const ChunkTotals&, const ChunkTotals&) = default;

@@ -54,6 +54,11 @@ class ChunkWriter {
   [[nodiscard]] bool AppendState(uint16_t domain, uint32_t offset, uint32_t total,
                                  std::span<const std::byte> fragment);
 
+  // Appends `pages` coded pages from `first` on, whose encoding is `body` (engine/codec). False,
+  // and nothing appended, if it does not fit.
+  [[nodiscard]] bool AppendCoded(uint16_t domain, uint32_t first, uint32_t pages,
+                                 std::span<const std::byte> body);
+
   // Computes the CRCs and writes the header; at least one frame was appended (checked). The chunk
   // is the first kChunkHeaderBytes + payload_bytes bytes of the slot. The writer can not append any
   // more until Reset().

@@ -55,6 +55,18 @@ bool ChunkWriter::AppendState(uint16_t domain, uint32_t offset, uint32_t total,
   return true;
 }
 
+bool ChunkWriter::AppendCoded(uint16_t domain, uint32_t first, uint32_t pages,
+                              std::span<const std::byte> body) {
+  HAVEN_CHECK_GE(pages, 1u);
+  // As for a state: padding never decides.
+  if (body.size() > state_bytes_left()) return false;
+  const std::span<std::byte> room = AppendFrame(FrameType::kCodedPages, domain, pages,
+                                                uint64_t{body.size()} << 32 | first, body.size());
+  std::memcpy(room.data(), body.data(), body.size());
+  totals_.page_count += pages;
+  return true;
+}
+
 std::span<std::byte> ChunkWriter::AppendFrame(FrameType type, uint16_t domain, uint32_t count,
                                               uint64_t value, size_t body_bytes) {
   const std::span<std::byte> room = slot_.subspan(used_);

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "engine/replica/chunk.h"
+#include "engine/replica/coded_frame_check.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/frame.h"
 #include "engine/replica/guest_memory.h"
@@ -31,8 +32,9 @@ struct EpochTarget {
 // first error ends the epoch: every later call but Begin() returns FailedPrecondition.
 class EpochValidator {
  public:
-  // The domains of the session in their order: 1 .. kMaxDomains (checked).
-  explicit EpochValidator(std::span<const EpochTarget> targets);
+  // The domains of the session in their order: 1 .. kMaxDomains (checked). `coded` outlives the
+  // validator; without it frames of coded pages are refused.
+  explicit EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded = nullptr);
 
   // Starts an epoch and forgets the last one. `states` is empty, or has one buffer a domain of at
   // least its max_state_bytes (checked): AddChunk() then copies the states there as it checks them,
@@ -63,7 +65,8 @@ class EpochValidator {
 
   absl::Status CheckChunk(std::span<const std::byte> slot, uint32_t index);
   absl::Status CheckIdentity(const ChunkIdentity& identity, uint32_t index) const;
-  absl::Status CheckRun(const Frame& frame);
+  absl::Status CheckPages(const Frame& frame);
+  absl::Status CheckRun(const Frame& frame, Gfn* end);
   absl::Status CheckState(const Frame& frame);
   absl::Status CheckRecord(const CommitRecord& record) const;
 
@@ -73,6 +76,7 @@ class EpochValidator {
 
   std::array<EpochTarget, kMaxDomains> targets_{};
   uint16_t domain_count_ = 0;
+  CodedFrameCheck* coded_;
 
   Phase phase_ = Phase::kIdle;
   ChunkIdentity identity_;  // Of the epoch; `index` is that of the next chunk.

@@ -12,8 +12,8 @@
 
 namespace haven {
 
-EpochValidator::EpochValidator(std::span<const EpochTarget> targets)
-    : domain_count_(static_cast<uint16_t>(targets.size())) {
+EpochValidator::EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded)
+    : domain_count_(static_cast<uint16_t>(targets.size())), coded_(coded) {
   HAVEN_CHECK_GE(targets.size(), 1u);
   HAVEN_CHECK_LE(targets.size(), kMaxDomains);
   for (const EpochTarget& target : targets) HAVEN_CHECK(target.memory != nullptr);
@@ -40,6 +40,7 @@ void EpochValidator::Begin(SessionId session, LinkNumber link, Epoch epoch, Epoc
   state_done_ = 0;
   states_begun_ = false;
   state_bytes_.fill(0);
+  if (coded_ != nullptr) coded_->Begin();
 }
 
 absl::Status EpochValidator::AddChunk(std::span<const std::byte> slot, uint32_t index) {
@@ -64,7 +65,7 @@ absl::Status EpochValidator::CheckChunk(std::span<const std::byte> slot, uint32_
   Frame frame;
   while (cursor.Next(&frame)) {
     const absl::Status checked =
-        frame.type == FrameType::kState ? CheckState(frame) : CheckRun(frame);
+        frame.type == FrameType::kState ? CheckState(frame) : CheckPages(frame);
     if (!checked.ok()) return AtFrame(cursor.frame_count() - 1, checked);
     if (frame.type != FrameType::kState) totals.page_count += frame.count;
   }
@@ -103,7 +104,7 @@ absl::Status EpochValidator::CheckIdentity(const ChunkIdentity& identity, uint32
   return absl::OkStatus();
 }
 
-absl::Status EpochValidator::CheckRun(const Frame& frame) {
+absl::Status EpochValidator::CheckPages(const Frame& frame) {
   if (states_begun_) {
     return FieldError("run", "type", static_cast<uint8_t>(frame.type),
                       "3: runs precede all states");
@@ -119,14 +120,28 @@ absl::Status EpochValidator::CheckRun(const Frame& frame) {
     return FieldError("run", "first frame number", frame.first_gfn(),
                       "ascending without overlap, not below", lowest);
   }
-  const Gfn end = frame.first_gfn() + frame.count;  // FrameCursor saw that it does not wrap.
-  const Gfn not_ram = FirstNotRam(*targets_[frame.domain].memory, frame.first_gfn(), frame.count);
-  if (not_ram != end) {
-    return FieldError("run", "frame number", not_ram, "RAM of domain", frame.domain);
+  Gfn end = 0;
+  if (frame.type != FrameType::kCodedPages) {
+    HAVEN_RETURN_IF_ERROR(CheckRun(frame, &end));
+  } else if (coded_ != nullptr) {
+    HAVEN_RETURN_IF_ERROR(coded_->AddCoded(frame, &end));
+  } else {
+    return FieldError("run", "type", static_cast<uint8_t>(frame.type),
+                      "1, 2 or 3: no coded pages were agreed on");
   }
   run_domain_ = frame.domain;
   next_gfn_ = end;
   return absl::OkStatus();
+}
+
+absl::Status EpochValidator::CheckRun(const Frame& frame, Gfn* end) {
+  *end = frame.first_gfn() + frame.count;  // FrameCursor saw that it does not wrap.
+  const Gfn not_ram = FirstNotRam(*targets_[frame.domain].memory, frame.first_gfn(), frame.count);
+  if (not_ram != *end) {
+    return FieldError("run", "frame number", not_ram, "RAM of domain", frame.domain);
+  }
+  if (coded_ == nullptr) return absl::OkStatus();
+  return coded_->AddRun(frame.domain, frame.first_gfn(), frame.count);
 }
 
 absl::Status EpochValidator::CheckState(const Frame& frame) {

@@ -115,6 +115,12 @@ TEST_F(EpochValidatorTest, AFrameErrorOfTheCursorIsPassedOnWithItsPlace) {
               HasSubstr("epoch 9 chunk 0: frame 0 at payload offset 0: type is 9,"));
 }
 
+TEST_F(EpochValidatorTest, CodedPagesNeedSomebodyWhoChecksThem) {
+  Begin(EpochKind::kSync);
+  EXPECT_THAT(Refusal([](ChunkWriter& w) { ASSERT_TRUE(w.AppendCoded(0, 3, 1, BytesOf("x"))); }),
+              HasSubstr("type is 4, must be 1, 2 or 3: no coded pages were agreed on"));
+}
+
 TEST_F(EpochValidatorTest, TheFrameCountOfTheHeaderIsTheTruth) {
   Begin(EpochKind::kSync);
   std::vector<std::byte> slot = Chunk([](ChunkWriter& w) {

@@ -24,9 +24,14 @@ enum class Feature : uint64_t {
   kSeal = uint64_t{1} << 3,           // Chunks and commit records encrypted and authenticated.
 };
 
+// Each lets frames of coded pages say more; with any of them there are such frames.
+inline constexpr uint64_t kCodecFeatures = static_cast<uint64_t>(Feature::kChangedBlocks) |
+                                           static_cast<uint64_t>(Feature::kSameAs) |
+                                           static_cast<uint64_t>(Feature::kCompression);
+
 // Bits of features that this build implements. The bits above are reserved names until they are
 // here.
-inline constexpr uint64_t kImplementedFeatures = 0;
+inline constexpr uint64_t kImplementedFeatures = kCodecFeatures;
 
 // "changed-blocks", "same-as", "compression", "seal"; "" for a bit without a name. `bit` is 0
 // .. 63.

@@ -7,9 +7,12 @@
 //   raw run    first frame number          pages                    count * 4096 bytes
 //   zero run   first frame number          pages                    none
 //   state      offset | total << 32        bytes of this fragment   the fragment
+//   coded      first frame number |        pages                    engine/codec/coded_page.h
+//              body bytes << 32
 //
-// Order, over all chunks of an epoch: runs first, strictly ascending by (domain, frame number) and
-// without overlap; then states, ascending by domain, the fragments of one state in their order.
+// Order, over all chunks of an epoch: runs and coded pages first, strictly ascending by (domain,
+// frame number) and without overlap; then states, ascending by domain, the fragments of one state
+// in their order.
 #ifndef HAVEN_ENGINE_REPLICA_FRAME_H_
 #define HAVEN_ENGINE_REPLICA_FRAME_H_
 
@@ -25,11 +28,11 @@ namespace haven {
 inline constexpr size_t kFrameHeaderBytes = 16;
 inline constexpr size_t kFrameAlignment = 16;
 
-// The values from 4 on belong to the codec; each needs its negotiated feature (features.h).
 enum class FrameType : uint8_t {
   kRawRun = 1,
   kZeroRun = 2,
   kState = 3,
+  kCodedPages = 4,  // Needs a feature of kCodecFeatures (features.h).
 };
 
 // One decoded frame. `body` points into the chunk and is without the padding.
@@ -40,8 +43,10 @@ struct Frame {
   uint64_t value = 0;
   std::span<const std::byte> body;
 
-  // Of a run.
-  Gfn first_gfn() const { return value; }
+  // Of a run or of coded pages.
+  Gfn first_gfn() const {
+    return type == FrameType::kCodedPages ? static_cast<uint32_t>(value) : value;
+  }
   // Of a state: where the fragment belongs, and the size of the whole state, in bytes.
   uint32_t state_offset() const { return static_cast<uint32_t>(value); }
   uint32_t state_total() const { return static_cast<uint32_t>(value >> 32); }
@@ -59,7 +64,8 @@ inline constexpr uint64_t PaddedBodyBytes(uint64_t body_bytes) {
 // Walks the frames of one payload in place, without allocation. Stays inside the payload whatever
 // its bytes are, and checks each frame by itself: known type, flags and padding zero, a count of at
 // least 1, a body that lies in the payload, a run that does not wrap, a fragment within its total.
-// What needs the guest or other frames (order, RAM, limits) is EpochValidator's.
+// What needs the guest or other frames (order, RAM, limits) is EpochValidator's, and what is in the
+// body of coded pages CodedFrameCheck's.
 //
 //   FrameCursor cursor(ChunkPayload(slot, header));
 //   Frame frame;

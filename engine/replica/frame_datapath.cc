@@ -42,7 +42,7 @@ bool FrameCursor::Next(Frame* frame) {
   if (flags != 0) return Fail("flags", flags, "0");
   if (count == 0) return Fail("count", count, "at least 1");
   uint64_t body_bytes = 0;
-  // The one place that knows the types. A codec's frames become cases of their own here.
+  // The one place that knows the types.
   switch (static_cast<FrameType>(type)) {
     case FrameType::kRawRun:
       body_bytes = uint64_t{count} * kPageBytes;
@@ -56,8 +56,11 @@ bool FrameCursor::Next(Frame* frame) {
         return Fail("state fragment's end", (value & UINT32_MAX) + count, "within the total");
       }
       break;
+    case FrameType::kCodedPages:
+      body_bytes = value >> 32;
+      break;
     default:
-      return Fail("type", type, "1, 2 or 3 (others need a negotiated feature)");
+      return Fail("type", type, "1 .. 4");
   }
   const uint64_t padded_bytes = PaddedBodyBytes(body_bytes);
   if (padded_bytes > payload_.size() - offset_ - kFrameHeaderBytes) {

@@ -33,6 +33,16 @@ constexpr char kState[] =
     "68656c6c6f"               // fragment
     "0000000000000000000000";  // padding
 
+constexpr char kCoded[] =
+    "04"                       // type
+    "00"                       // flags
+    "0100"                     // domain
+    "02000000"                 // pages
+    "fffffffe"                 // first frame number
+    "05000000"                 // bytes
+    "68656c6c6f"               // body
+    "0000000000000000000000";  // padding
+
 std::vector<std::byte> RawRun(uint32_t pages, size_t body_pages) {
   std::vector<std::byte> payload(kFrameHeaderBytes + body_pages * kPageBytes, std::byte{0xab});
   EncodeFrameHeader(FrameType::kRawRun, 2, pages, 0x1000, std::span(payload).first<16>());
@@ -90,13 +100,6 @@ TEST(FrameCursorTest, WalksTheDocumentedBytes) {
   EXPECT_EQ(cursor.frame_count(), 3u);
 }
 
-TEST(FrameCursorTest, AnEmptyPayloadHasNoFrames) {
-  FrameCursor cursor(std::span<const std::byte>{});
-  Frame frame;
-  EXPECT_FALSE(cursor.Next(&frame));
-  EXPECT_TRUE(cursor.status().ok());
-}
-
 // Walks to the end and returns the error.
 std::string ErrorOf(std::span<const std::byte> payload) {
   FrameCursor cursor(payload);
@@ -106,6 +109,33 @@ std::string ErrorOf(std::span<const std::byte> payload) {
   EXPECT_FALSE(cursor.Next(&frame)) << "goes on after an error";
   EXPECT_EQ(cursor.status().code(), absl::StatusCode::kInvalidArgument);
   return std::string(cursor.status().message());
+}
+
+TEST(FrameCursorTest, CodedPagesAreABodyOfTheStatedSize) {
+  const std::vector<std::byte> payload = FromHex(kCoded);
+  FrameCursor cursor(payload);
+  Frame frame;
+  ASSERT_TRUE(cursor.Next(&frame));
+  EXPECT_EQ(frame.type, FrameType::kCodedPages);
+  EXPECT_EQ(frame.domain, 1);
+  EXPECT_EQ(frame.count, 2u);
+  EXPECT_EQ(frame.first_gfn(), 0xfeffffffu);
+  EXPECT_EQ(ToHex(frame.body), "68656c6c6f");
+  EXPECT_FALSE(cursor.Next(&frame));
+  EXPECT_TRUE(cursor.status().ok());
+
+  std::vector<std::byte> longer = payload;
+  Poke(longer, 12, 4, 17);
+  EXPECT_THAT(ErrorOf(longer), HasSubstr("padded body bytes is 32, must be within the payload"));
+  Poke(longer, 12, 4, UINT32_MAX);
+  EXPECT_THAT(ErrorOf(longer), HasSubstr("padded body bytes is 4294967296,"));
+}
+
+TEST(FrameCursorTest, AnEmptyPayloadHasNoFrames) {
+  FrameCursor cursor(std::span<const std::byte>{});
+  Frame frame;
+  EXPECT_FALSE(cursor.Next(&frame));
+  EXPECT_TRUE(cursor.status().ok());
 }
 
 struct Damage {
@@ -119,7 +149,7 @@ struct Damage {
 TEST(FrameCursorTest, EachWrongFieldIsNamedWithItsFrame) {
   const Damage cases[] = {
       {0, 1, 0, "frame 0 at payload offset 0: type is 0,"},
-      {16, 1, 4, "frame 1 at payload offset 16: type is 4,"},
+      {16, 1, 5, "frame 1 at payload offset 16: type is 5,"},
       {16, 1, 255, "frame 1 at payload offset 16: type is 255,"},
       {1, 1, 1, "flags is 1, must be 0"},
       {4, 4, 0, "count is 0, must be at least 1"},

@@ -7,6 +7,7 @@
 
 #include "engine/base/byte_order.h"
 #include "engine/base/check.h"
+#include "engine/codec/codec_testing.h"
 #include "engine/replica/chunk_writer.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/control_message.h"
@@ -110,9 +111,10 @@ void AddSections(Seeds& seeds) {
 // Chunks in the form that epoch_fuzz takes: behind their lengths, with or without their headers.
 class EpochSeed {
  public:
-  EpochSeed(EpochKind kind, bool payload_only) : kind_(kind), payload_only_(payload_only) {
-    bytes_.push_back(
-        static_cast<std::byte>((kind == EpochKind::kCheckpoint ? 1 : 0) | (payload_only ? 2 : 0)));
+  EpochSeed(EpochKind kind, bool payload_only, bool coded = false)
+      : kind_(kind), payload_only_(payload_only) {
+    bytes_.push_back(static_cast<std::byte>((kind == EpochKind::kCheckpoint ? 1 : 0) |
+                                            (payload_only ? 2 : 0) | (coded ? 4 : 0)));
   }
 
   EpochSeed& Chunk(const std::function<void(ChunkWriter&)>& fill) {
@@ -158,6 +160,39 @@ void Raw(ChunkWriter& writer, uint16_t domain, Gfn first) {
   const std::span<std::byte> body = writer.AppendRawRun(domain, first, 1);
   HAVEN_CHECK(!body.empty());
   body[0] = std::byte{1};
+}
+
+// A patch that copies two blocks of another guest's page and changes one, and a page like that one.
+void Coded(ChunkWriter& writer, uint32_t gfn, uint32_t source) {
+  CodedPage patch = MakePage(PageKind::kPatch, gfn);
+  patch.copy_count = 1;
+  patch.copies[0] = {.first = 4, .blocks = 2, .from = 7, .domain = 1, .gfn = source};
+  patch.blocks = uint64_t{1} << 9;
+  const std::vector<std::byte> body = MakeCodedBody(6, {patch, SamePage(gfn + 3, 1, source)},
+                                                    std::vector<std::byte>(64, std::byte{3}));
+  HAVEN_CHECK(writer.AppendCoded(0, gfn, 2, body));
+}
+
+void AddCodedEpochs(Seeds& seeds) {
+  for (const bool payload_only : {false, true}) {
+    const auto add = [&](const std::string& name, EpochSeed& seed) {
+      seeds["epoch_fuzz/" + name + (payload_only ? "" : "_with_headers")] = seed.bytes();
+    };
+    add("coded", EpochSeed(EpochKind::kSync, payload_only, true)
+                     .Chunk([](ChunkWriter& w) {
+                       Zero(w, 0, 0, 7);
+                       Coded(w, 8, 30);
+                       Raw(w, 0, 20);
+                     })
+                     .Chunk([](ChunkWriter& w) { Coded(w, 131, 31); }));
+    add("coded_source_written",
+        EpochSeed(EpochKind::kSync, payload_only, true).Chunk([](ChunkWriter& w) {
+          Coded(w, 8, 30);
+          Raw(w, 1, 30);
+        }));
+    add("coded_not_agreed",
+        EpochSeed(EpochKind::kSync, payload_only).Chunk([](ChunkWriter& w) { Coded(w, 8, 30); }));
+  }
 }
 
 void AddEpochs(Seeds& seeds) {
@@ -264,6 +299,7 @@ std::map<std::string, std::vector<std::byte>> FuzzSeeds() {
   AddCommitRecords(seeds);
   AddSections(seeds);
   AddEpochs(seeds);
+  AddCodedEpochs(seeds);
   AddControlMessages(seeds);
   return seeds;
 }

@@ -44,6 +44,7 @@ SimEngine::SimEngine(const SimShared& shared, int host, SimGroup& group, const S
   options.protocol.owner = group.owner();
   options.protocol.domains = shared.config.guests;
   options.stuck_ns = shared.config.stuck_ns;
+  options.codec = shared.config.codec;
   driver_ = std::make_unique<PrimaryDriver>(options, Ports(group), group.output(), *this, arbiter_,
                                             shared_.ids, pool_, clock, *this);
 }
@@ -197,7 +198,11 @@ void SimEngine::TakeWelcome(uint64_t attempt, const Welcome& welcome,
   HAVEN_CHECK(absl::SimpleAtoi(parts.session_address, &memory_.journal.key));
   memory_.journal.bytes = parts.journal.bytes.size();
   const uint64_t staging = uint64_t{shared_.config.staging_slots} * welcome.geometry.slot_bytes;
+  memory_.features = welcome.agreement.features;
   memory_.staging = *fabric_.Register(staging, RegionAccess::kLocal);
+  if (shared_.config.codec.enabled) {
+    memory_.image = *fabric_.Register(staging, RegionAccess::kLocal);
+  }
   memory_.scratch = *fabric_.Register(PrimaryBeatLane::kScratchBytes, RegionAccess::kLocal);
   memory_.peer_block = HAVEN_MUTANT(kBelieveOldAck) && !old_block.bytes.empty()
                            ? old_block

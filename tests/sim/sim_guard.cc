@@ -127,7 +127,7 @@ void SimWorld::Guard::Report(const char* cause) {
 void SimWorld::KillEngine(int host) {
   Guard& guard = *hosts_[host].guard;
   if (guard.engine == nullptr) return;
-  result_.epochs += guard.engine->driver().counters().epochs;
+  CountEpochs(guard.engine->driver());
   Bury(std::exchange(guard.engine, nullptr));
 }
 

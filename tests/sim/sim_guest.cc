@@ -35,6 +35,8 @@ void SimGuest::RunSlice(bool burst) {
     ++step_;
     if (random.Chance(1, 16)) {
       std::memset(page, 0, kPageBytes);
+    } else if (group_.world().copies.has_value() && group_.world().copies->Chance(1, 3)) {
+      group_.CopySomething(*group_.world().copies, page);
     } else {
       StoreLe64(page + random.Below(kPageBytes / 8) * 8, step_ ^ random.Next());
     }
@@ -155,6 +157,14 @@ bool SimGroup::AnyVanished() const {
 void SimGroup::RunSlice() {
   const bool burst = world_.random.Chance(1, 200);
   for (const std::unique_ptr<SimGuest>& guest : guests_) guest->RunSlice(burst);
+}
+
+// To the same place of the page, so that also parts of it are known.
+void SimGroup::CopySomething(Random& random, std::byte* to) {
+  const GuestMemory& memory = guests_[random.Below(guests_.size())]->memory();
+  const size_t at = random.Below(kPageBytes / 256) * 256;
+  const size_t bytes = random.Chance(1, 2) ? kPageBytes - at : 256;
+  std::memmove(to + at, memory.Page(random.Below(kSimSpecialPage)) + at, bytes);
 }
 
 uint64_t SimGroup::NextCapture(uint32_t guest) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct SimGuestWorld {
   SimGuestFaults faults;
   bool rebuild_releases = false;  // A buffer that is built anew lets go what it held.
   uint64_t next_capture = 1;
+  // With coded pages guests also write what stands elsewhere already, and write it again.
+  std::optional<Random> copies = std::nullopt;
 };
 
 class SimGroup;
@@ -113,6 +116,7 @@ class SimGroup {
   }
   void RunSlice();
   uint64_t NextCapture(uint32_t guest);
+  void CopySomething(Random& random, std::byte* to);
 
  private:
   SimGuestWorld& world_;

@@ -33,6 +33,7 @@ struct SimTotal {
   uint64_t promotions = 0;
   uint64_t epochs = 0;
   uint64_t lost = 0;
+  uint64_t coded_epochs = 0;
   std::map<std::pair<SimFault, std::string>, uint64_t> coverage;
 };
 
@@ -58,6 +59,7 @@ std::string Implausible(const SimTotal& total, uint64_t seeds) {
   constexpr uint64_t kSeedsMin = 500;
   if (seeds < kSeedsMin) return "";
   if (total.epochs < seeds * 30) return "too few epochs";
+  if (total.coded_epochs < seeds * 10) return "too few epochs of coded pages";
   if (total.released < seeds * 300) return "too few packets";
   if (total.promotions < seeds / 3) return "too few promotions";
   if (total.lost > seeds / 4) return "too many groups lost";
@@ -95,6 +97,9 @@ constexpr NamedMutant kMutants[] = {
     {"end-before-none", Mutant::kEndBeforeNone},
     {"forget-resume", Mutant::kForgetResume},
     {"rebuild-before-commit", Mutant::kRebuildBeforeCommit},
+    {"baseline-before-ack", Mutant::kBaselineBeforeAck},
+    {"baseline-survives-plain", Mutant::kBaselineSurvivesPlain},
+    {"refer-to-written", Mutant::kReferToWritten},
 };
 
 // False: nothing is left to run.
@@ -129,6 +134,7 @@ int Run() {
     total.released += result.released;
     total.promotions += result.promotions;
     total.epochs += result.epochs;
+    total.coded_epochs += result.coded_epochs;
     total.lost += result.group_lost ? 1 : 0;
     for (const auto& [key, hits] : result.coverage) total.coverage[key] += hits;
     if (result.violation.compare(0, expect.size(), expect) != 0) continue;
@@ -141,10 +147,11 @@ int Run() {
   }
   if (absl::GetFlag(FLAGS_coverage)) PrintCoverage(total.coverage);
   std::printf(
-      "%llu seeds, %llu failed: %llu epochs, %llu packets released, %llu promotions, %llu groups "
-      "lost with both hosts\n",
+      "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu packets released, %llu "
+      "promotions, %llu groups lost with both hosts\n",
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(failures),
       static_cast<unsigned long long>(total.epochs),
+      static_cast<unsigned long long>(total.coded_epochs),
       static_cast<unsigned long long>(total.released),
       static_cast<unsigned long long>(total.promotions),
       static_cast<unsigned long long>(total.lost));

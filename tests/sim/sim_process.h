@@ -29,6 +29,7 @@ struct SimConfig {
   int64_t stuck_ns = 0;       // How long a process vouches for itself.
   int64_t hang_ns = 0;        // After which a guard kills its engine.
   bool revoke_kills = false;  // As over shared memory: cutting a writer off is killing it.
+  CodecStageOptions codec;
 };
 
 // What all processes of one world share.

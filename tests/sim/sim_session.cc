@@ -33,6 +33,7 @@ SimSession::SimSession(const SimShared& shared, int host, std::string owner, con
   parts.group = std::string("g");
   parts.node_id = std::string("n");
   parts.geometry = shared.config.geometry;
+  if (shared.config.codec.enabled) parts.agreement.features = kCodecFeatures;
   parts.journal = *fabric_.Register(parts.geometry.total_bytes(), RegionAccess::kRemoteWrite);
   parts.scratch = scratch_;
   parts.session_address = std::to_string(fabric_.Export(parts.journal)->key);

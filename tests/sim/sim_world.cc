@@ -4,6 +4,7 @@
 #include "tests/sim/sim_world.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <utility>
 
@@ -19,10 +20,15 @@ namespace {
 // From the last fault until the group is protected again.
 constexpr int64_t kRestNs = 15 * kNsPerSecond;
 
+CodecMode RandomMode(Random& random) {
+  return static_cast<CodecMode>(random.Below(static_cast<uint64_t>(CodecMode::kBoth) + 1));
+}
+
 }  // namespace
 
-SimWorld::SimWorld(uint64_t seed, bool trace) : trace_(trace), random_(seed) {
+SimWorld::SimWorld(uint64_t seed, bool trace) : trace_(trace), random_(seed), codec_random_(~seed) {
   Configure();
+  ConfigureCodec();
   for (Host& host : hosts_) host.clock = std::make_unique<SimClock>(scheduler_);
 }
 
@@ -67,6 +73,31 @@ void SimWorld::Configure() {
   config_.hang_ns = random_.Between(200, 800) * kNsPerMs;
   config_.revoke_kills = random_.Chance(1, 4);
   guests_.rebuild_releases = random_.Chance(1, 2);
+}
+
+// Half of the worlds have coded pages; in those every choice of the codec changes now and then.
+void SimWorld::ConfigureCodec() {
+  Random& random = codec_random_;
+  CodecStageOptions& codec = config_.codec;
+  codec.enabled = random.Chance(1, 2);
+  if (!codec.enabled) return;
+  guests_.copies.emplace(random.Next());
+  codec.mode = RandomMode(random);
+  codec.block_shift = static_cast<unsigned>(random.Between(kMinBlockShift, kMaxBlockShift));
+  codec.cache_bytes = random.Below(2 * kSimPages) * kPageBytes;
+  codec.hashes = random.Chance(2, 3);
+  std::array<std::byte, HashKey::kBytes> secret;
+  random.Fill(secret);
+  codec.key = HashKey(secret);
+}
+
+void SimWorld::ChangeCodec() {
+  if (!config_.codec.enabled || !codec_random_.Chance(1, 100)) return;
+  const CodecMode mode = RandomMode(codec_random_);
+  for (Host& host : hosts_) {
+    if (host.guard == nullptr || host.guard->engine == nullptr) continue;
+    HAVEN_CHECK_OK(host.guard->engine->driver().SetCodecMode(mode));
+  }
 }
 
 void SimWorld::Trace(const std::string& what) const {
@@ -117,6 +148,7 @@ void SimWorld::Bury(std::shared_ptr<void> process) {
 }
 
 void SimWorld::Slice() {
+  ChangeCodec();
   for (Host& host : hosts_) {
     if (host.guard != nullptr) host.guard->group->RunSlice();
   }
@@ -158,13 +190,18 @@ SimResult SimWorld::Run() {
   }
   for (const Host& host : hosts_) {
     if (host.guard != nullptr && host.guard->engine != nullptr) {
-      result_.epochs += host.guard->engine->driver().counters().epochs;
+      CountEpochs(host.guard->engine->driver());
     }
   }
   result_.released = checks_.released();
   result_.promotions = checks_.promotions();
   result_.group_lost = lost_;
   return result_;
+}
+
+void SimWorld::CountEpochs(const PrimaryDriver& driver) {
+  result_.epochs += driver.counters().epochs;
+  if (driver.codec() != nullptr) result_.coded_epochs += driver.codec()->Report().coded_epochs;
 }
 
 // Protected again, with one copy only and output that flows.

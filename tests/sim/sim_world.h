@@ -24,6 +24,7 @@ struct SimResult {
   uint64_t released = 0;
   uint64_t promotions = 0;
   uint64_t epochs = 0;
+  uint64_t coded_epochs = 0;
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
   std::map<std::pair<SimFault, std::string>, uint64_t> coverage;
 };
@@ -67,6 +68,9 @@ class SimWorld {
 
   // sim_world.cc: the whole.
   void Configure();
+  void ConfigureCodec();
+  void ChangeCodec();
+  void CountEpochs(const PrimaryDriver& driver);
   std::shared_ptr<SimGroup> MakeGroup(int host, std::string owner, bool has_record);
   static char HostLetter(int host) { return static_cast<char>('a' + host); }
   std::string NewOwner(int host);
@@ -123,6 +127,8 @@ class SimWorld {
 
   const bool trace_;
   Random random_;
+  // For what concerns coded pages alone: the rest of a seed is what it is without them.
+  Random codec_random_;
   Scheduler scheduler_;
   SimNetwork network_{scheduler_, random_};
   SimMemory memory_;

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/primary/codec_stage.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "engine/base/check.h"
+
+namespace haven {
+namespace {
+
+CodecOptions MakeOptions(const CodecStageOptions& options, std::vector<uint64_t> page_counts) {
+  const uint64_t all = std::accumulate(page_counts.begin(), page_counts.end(), uint64_t{0});
+  CodecOptions made;
+  made.page_counts = std::move(page_counts);
+  made.block_shift = options.block_shift;
+  made.cache_pages = static_cast<uint32_t>(
+      std::min<uint64_t>({options.cache_bytes / kPageBytes, all, kMaxCachePages}));
+  made.hashes = options.hashes;
+  made.verify = options.verify;
+  made.max_epoch_pages =
+      options.max_epoch_pages == 0 ? all : std::min(all, options.max_epoch_pages);
+  return made;
+}
+
+const HashKey& KeyOf(const CodecStageOptions& options) {
+  HAVEN_CHECK(options.key.has_value());
+  return *options.key;
+}
+
+}  // namespace
+
+CodecStage::CodecStage(const CodecStageOptions& options, std::vector<uint64_t> page_counts,
+                       unsigned threads)
+    : options_(options),
+      threads_(threads),
+      codec_(MakeOptions(options, std::move(page_counts)), KeyOf(options)),
+      mode_(options.mode) {
+  SetMode(options.mode);
+  HAVEN_CHECK_GE(threads, 1u);
+  for (unsigned i = 0; i < threads; ++i) {
+    workers_.push_back(std::make_unique<Worker>());
+    workers_.back()->body.resize(kMaxLiteralBytes);
+  }
+  runs_.resize(codec_.max_epoch_pages());
+}
+
+void CodecStage::BeginSession(uint64_t features, std::span<std::byte> image, uint32_t slot_bytes) {
+  codec_.Reset();
+  knows_nothing_ = true;
+  open_ = sent_ = false;
+  features_ = image.empty() ? 0 : features;
+  image_ = image;
+  slot_bytes_ = slot_bytes;
+  const size_t slots = image.size() / slot_bytes;
+  slot_totals_.assign(slots, ChunkTotals());
+  chunks_.assign(slots, ChunkTotals());
+  chunk_slots_.assign(slots, 0);
+}
+
+void CodecStage::SetMode(CodecMode mode) {
+  mode_ = mode;
+  if (mode == CodecMode::kAuto) {
+    policy_.SetAutomatic();
+  } else {
+    policy_.SetFixed(ChoiceOf(mode, CodecLevel::kOff).level);
+  }
+}
+
+CodecReport CodecStage::Report() const {
+  CodecReport report;
+  report.mode = mode_;
+  report.level = choice_.level;
+  report.agreed =
+      Restrict(ChoiceOf(CodecMode::kBlocks, CodecLevel::kOff), features_).level != CodecLevel::kOff;
+  report.coded_epochs = coded_epochs_;
+  report.plain_epochs = plain_epochs_;
+  report.capped_epochs = capped_epochs_;
+  const PageCodec::Memory memory = codec_.memory();
+  report.memory_bytes = memory.cache_bytes + memory.hash_bytes + memory.index_bytes + image_.size();
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    report.pages.Add(worker->codec.counters());
+    report.memory_bytes += worker->codec.memory_bytes() + worker->body.size();
+  }
+  return report;
+}
+
+}  // namespace haven
