@@ -87,7 +87,8 @@ class Transport {
   // Listens at `address` ("unix:/path"). An empty address: one of the transport's choosing.
   virtual absl::StatusOr<std::unique_ptr<Listener>> Listen(absl::string_view address) = 0;
 
-  // Connects and authenticates. Unavailable: nobody there, with what to check; DeadlineExceeded.
+  // Connects and authenticates. Unavailable: certainly nobody listens there now, with what to
+  // check; DeadlineExceeded: no answer, or no way; Aborted: the peer has ended the connection.
   virtual absl::StatusOr<std::unique_ptr<ControlChannel>> Connect(absl::string_view address,
                                                                   absl::Duration timeout) = 0;
 

@@ -29,8 +29,10 @@ absl::Status ConnectError(int error, const InetAddress& address) {
     return absl::UnavailableError(
         absl::StrCat(where, ": nobody listens there; is the backup running, with this address?"));
   }
-  return absl::UnavailableError(absl::StrCat(where, ": ", absl::ErrnoToStatus(error, "").message(),
-                                             "; check the address and the network"));
+  // Nobody has said that nobody is there: it may be the way.
+  return absl::DeadlineExceededError(absl::StrCat(where, ": ",
+                                                  absl::ErrnoToStatus(error, "").message(),
+                                                  "; check the address and the network"));
 }
 
 absl::StatusOr<UniqueFd> ConnectSocket(const InetAddress& address, const NetDeadline& deadline) {
@@ -93,8 +95,12 @@ absl::StatusOr<std::unique_ptr<TlsControlChannel>> TlsControlChannel::Connect(
     const InetAddress& address, std::shared_ptr<const Credentials> credentials,
     const Incarnation& own, const NetDeadline& deadline, std::string name) {
   HAVEN_ASSIGN_OR_RETURN(UniqueFd socket, ConnectSocket(address, deadline));
-  return Open(std::move(socket), StreamSide::kConnector, std::move(credentials), own, deadline,
-              std::move(name));
+  absl::StatusOr<std::unique_ptr<TlsControlChannel>> channel =
+      Open(std::move(socket), StreamSide::kConnector, std::move(credentials), own, deadline,
+           std::move(name));
+  // Somebody was there, and may be again: a process that is busy turns connections away.
+  if (absl::IsUnavailable(channel.status())) return absl::AbortedError(channel.status().message());
+  return channel;
 }
 
 absl::Status TlsControlChannel::Greet(const Incarnation& own, StreamSide side, bool over_tls,

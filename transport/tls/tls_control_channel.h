@@ -42,7 +42,8 @@ class TlsControlChannel final : public ControlChannel {
       UniqueFd socket, StreamSide side, std::shared_ptr<const Credentials> credentials,
       const Incarnation& own, const NetDeadline& deadline, std::string name);
 
-  // Connects first. Unavailable: nobody listens there, or no way leads there; DeadlineExceeded.
+  // Connects first. Unavailable: nobody listens there; DeadlineExceeded: no answer, or no way leads
+  // there; Aborted: the peer has ended the connection, so that it may be tried again.
   static absl::StatusOr<std::unique_ptr<TlsControlChannel>> Connect(
       const InetAddress& address, std::shared_ptr<const Credentials> credentials,
       const Incarnation& own, const NetDeadline& deadline, std::string name);

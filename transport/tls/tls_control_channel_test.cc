@@ -301,5 +301,24 @@ TEST(TlsControlChannel, NobodyListening) {
   EXPECT_TRUE(absl::IsUnavailable(channel.status())) << channel.status();
 }
 
+// It is not taken for one that is not there any more: a busy process does that.
+TEST(TlsControlChannel, APeerThatHangsUpBeforeItHasSaidWhoItIs) {
+  const std::unique_ptr<TcpListener> listener = ListenLocally();
+  std::thread peer([&listener] { const UniqueFd dropped = AcceptOne(*listener); });
+  const ChannelOr channel =
+      TlsControlChannel::Connect(listener->bound(), LoadOrDie(Insecure()), *MakeIncarnation(),
+                                 NetDeadline(kTestTimeout), "tcp:busy");
+  peer.join();
+  EXPECT_TRUE(absl::IsAborted(channel.status())) << channel.status();
+}
+
+TEST(TlsControlChannel, NoWayToTheAddress) {
+  // The kernel has no way for TCP to a group of hosts.
+  const ChannelOr channel = TlsControlChannel::Connect(
+      InetAddress::ParseHost("224.0.0.1")->WithPort(9), LoadOrDie(Insecure()), *MakeIncarnation(),
+      NetDeadline(kTestTimeout), "tcp:nowhere");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(channel.status())) << channel.status();
+}
+
 }  // namespace
 }  // namespace haven

@@ -15,7 +15,7 @@ import time
 from haven_lab.wait import Signal
 
 # A host under emulation with all its processors busy answers late, not never.
-ANSWER_TIMEOUT_S = 60
+ANSWER_TIMEOUT_S = 180
 
 
 class HostGone(Exception):
@@ -45,7 +45,8 @@ class Result:
 class _Request:
     """What has been answered to one request so far; guarded by the client's signal."""
 
-    def __init__(self):
+    def __init__(self, what):
+        self.what = what
         self.out = ""
         self.err = ""
         self.end = None  # The answer that ends it.
@@ -176,7 +177,7 @@ class AgentClient:
         return request.end
 
     def _send(self, **request):
-        entry = _Request()
+        entry = _Request(request.get("argv", request["op"]))
         with self.changed:
             if self.lost is not None:
                 raise HostGone(self.lost)
@@ -191,6 +192,12 @@ class AgentClient:
         except OSError as error:
             raise HostGone(str(error)) from error
         return identity, entry
+
+    def running_commands(self):
+        """What has not ended yet, with what it printed so far."""
+        with self.changed:
+            running = list(self._requests.values())
+        return "".join(f"-> {entry.what}\n{entry.out}{entry.err}\n" for entry in running)
 
     def _read(self):
         why = "the host is gone"

@@ -35,6 +35,7 @@ class Lab:
         self.hub = None
         self.work = None
         self.start_s = None
+        self.files = []  # Shell patterns of files in the hosts that tell what happened; collect() takes them along.
 
     def __enter__(self):
         started = time.monotonic()
@@ -66,6 +67,13 @@ class Lab:
     @property
     def hosts(self):
         return list(self._machines.values())
+
+    def restore(self, name):
+        """A host whose power was cut goes on from the saved one: as new, within seconds. Nothing is left of the old."""
+        machine = self.host(name)
+        machine.create_disk(self._saved(machine) / "disk.qcow2")
+        machine.power_on(self._saved(machine) / "memory")
+        machine.connect()
 
     def _start(self):
         self._machines = {spec.name: self._machine(spec) for spec in self._specs}
@@ -114,10 +122,14 @@ class Lab:
         """Copies what tells what happened: consoles, commands, kernel messages of the hosts that still answer."""
         for machine in self.hosts:
             if machine.agent is not None and machine.agent.lost is None:
-                try:
-                    (folder / f"{machine.name}.dmesg").write_text(machine.run("dmesg", timeout_s=20).out)
-                except Exception as error:  # pylint: disable=broad-except
-                    (folder / f"{machine.name}.dmesg").write_text(f"host {machine.name} did not answer: {error}\n")
+                (folder / f"{machine.name}.running.log").write_text(machine.agent.running_commands())
+                wanted = {"dmesg": "dmesg", "files": f"tail -n +1 {' '.join(self.files)} 2>/dev/null || true"}
+                for suffix, command in wanted.items():
+                    path = folder / f"{machine.name}.{suffix}"
+                    try:
+                        path.write_text(machine.run(command, timeout_s=20).out)
+                    except Exception as error:  # pylint: disable=broad-except
+                        path.write_text(f"host {machine.name} did not answer: {error}\n")
         for name in ("*.console", "*.log"):
             for path in self.work.glob(name):
                 shutil.copy(path, folder)

@@ -15,7 +15,13 @@ from haven_lab import image as images
 from haven_lab import packages, settings
 
 # What the hosts get, as /lab/bin/NAME.
-_HOST_TARGETS = ("//engine/cli:haven-engine",)
+_HOST_TARGETS = (
+    "//engine/cli:haven-engine",
+    "//transport/verbs:verbs_check",
+    "//xen/tools:xen_probe",
+    "//xen/output:plug_check",
+    "//xen/backup:xen_replica_trial",
+)
 _HUB_TARGET = "//tests/lab/hub:hub"
 _TSC_TARGET = "//tests/lab/tsc:tsc_khz"
 # Always the same: a host that goes on from a saved memory has seen the size of its disks already.

@@ -3,27 +3,13 @@
 
 import re
 
+from haven_lab import perftest
 from haven_lab.registry import scenario
 from haven_lab.wait import wait_until
 
-# Of ib_write_bw's table: #bytes #iterations BW peak, BW average, MsgRate.
-_BANDWIDTH_ROW = re.compile(r"^\s*65536\s+\d+\s+[\d.]+\s+([\d.]+)\s", re.MULTILINE)
-# Of ib_write_lat's: #bytes #iterations t_min t_max t_typical ...
-_LATENCY_ROW = re.compile(r"^\s*64\s+\d+\s+[\d.]+\s+[\d.]+\s+([\d.]+)\s", re.MULTILINE)
 # Of ping's summary.
 _RECEIVED = re.compile(r"(\d+) received")
 _ROUND_TRIP_MS = re.compile(r"= [\d.]+/([\d.]+)/")
-
-
-def _perftest(lab, program, row, *options):
-    """Runs one of perftest's programs on both hosts; the figure in `row` of what the client prints."""
-    server, client = lab.host("a"), lab.host("b")
-    words = [program, "-d", "rxe_rail0", "-F", "-R", *options]
-    waiting = server.start(words)
-    wait_until(lambda: "LISTEN" in server.run("rdma resource show cm_id").out, 60, f"{program} to listen")
-    result = client.run([*words, server.address("rail0")], timeout_s=120)
-    waiting.wait(30)
-    return float(row.search(result.out).group(1))
 
 
 def _ping(lab, count, *options):
@@ -38,8 +24,8 @@ def selftest(lab, report):
     for name in ("a", "b"):
         links = lab.host(name).run("rdma link").out
         report.check(f"both soft-RoCE links of host {name} are active", links.count("state ACTIVE") == 2, links.strip())
-    report.figure("ib_write_bw 64 KiB", _perftest(lab, "ib_write_bw", _BANDWIDTH_ROW, "-s", "65536", "-n", "1000", "--report_gbits"), "Gb/s")
-    report.figure("ib_write_lat 64 B", _perftest(lab, "ib_write_lat", _LATENCY_ROW, "-s", "64", "-n", "500"), "us")
+    report.figure("ib_write_bw 64 KiB", perftest.bandwidth(lab, 65536, 1000), "Gb/s")
+    report.figure("ib_write_lat 64 B", perftest.latency(lab, 64, 500), "us")
     _network_obeys(lab, report)
     _arbiter_answers(lab, report)
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the wire between hosts a and b can do, by perftest's programs over the first rail."""
+
+import re
+
+from haven_lab.wait import wait_until
+
+_WAIT_S = 300
+
+
+def bandwidth(lab, size, count):
+    """Gb/s of `count` WRITEs of `size` bytes on one queue pair: the average of ib_write_bw."""
+    # #bytes #iterations BW peak, BW average, MsgRate
+    row = rf"^\s*{size}\s+\d+\s+[\d.]+\s+([\d.]+)\s"
+    return _run(lab, "ib_write_bw", row, "-s", size, "-n", count, "--report_gbits")
+
+
+def latency(lab, size, count):
+    """Microseconds of one way of a WRITE of `size` bytes: the typical time of ib_write_lat."""
+    # #bytes #iterations t_min t_max t_typical ...
+    row = rf"^\s*{size}\s+\d+\s+[\d.]+\s+[\d.]+\s+([\d.]+)\s"
+    return _run(lab, "ib_write_lat", row, "-s", size, "-n", count)
+
+
+def _run(lab, program, row, *options):
+    server, client = lab.host("a"), lab.host("b")
+    words = [program, "-d", "rxe_rail0", "-F", "-R", *options]
+    before = _listeners(server)
+    waiting = server.start(words)
+    wait_until(lambda: _listeners(server) > before, _WAIT_S, f"{program} to listen")
+
+    def table():
+        # The kernel calls a connection id listening shortly before it takes connections: a refused client tries again.
+        result = client.run([*words, server.address("rail0")], timeout_s=_WAIT_S, check=False)
+        return None if "EVENT_REJECTED" in result.err + result.out else result.must_succeed().out
+
+    printed = wait_until(table, _WAIT_S, f"{program} to be accepted")
+    waiting.wait()
+    return float(re.search(row, printed, re.MULTILINE).group(1))
+
+
+def _listeners(host):
+    """Others may listen as well: a session of the engine does."""
+    return host.run("rdma resource show cm_id").out.count("LISTEN")

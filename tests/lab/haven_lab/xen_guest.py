@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests of a Xen host: Debian's kernel and the workload of image/guest-init."""
+
+import re
+
+from haven_lab.wait import wait_until
+
+# A copy's console is called by the name that it has while it waits, NAME--incoming.
+_CONSOLE = "/var/log/xen/console/guest-{}*.log"
+# A host's processor is emulated, and shared with whatever else the machine does.
+_CREATE_TIMEOUT_S = 600
+
+
+class XenGuest:
+    """One guest, wherever it runs."""
+
+    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16):
+        """A turn of its workload rewrites `turn_kb` KiB; `pace_s` seconds lie between two."""
+        self.name = name
+        self._config = "\n".join(
+            [
+                f'name="{name}"',
+                'type="pvh"',
+                'kernel="/guest/vmlinuz"',
+                'ramdisk="/guest/initrd.gz"',
+                f'cmdline="console=hvc0 quiet lab.pace={pace_s} lab.kb={turn_kb}"',
+                f"memory={memory_mb}",
+                f"vcpus={vcpus}",
+                "",
+            ]
+        )
+
+    def create(self, host):
+        """Starts it on a host, whose own Linux goes before its guests from then on."""
+        path = f"/tmp/{self.name}.cfg"
+        host.put(path, self._config.encode())
+        host.run("xl sched-credit2 -d Domain-0 -w 8192")
+        host.run(["xl", "create", path], timeout_s=_CREATE_TIMEOUT_S)
+
+    def console(self, host):
+        """What it has said on this host."""
+        return host.run(f"cat {_CONSOLE.format(self.name)} 2>/dev/null", check=False).out
+
+    def turns(self, host):
+        """The number of the last turn that it has told of there, 0 if it has told of none."""
+        found = re.findall(r"tick (\d+)", self.console(host))
+        return int(found[-1]) if found else 0
+
+    def first_turn(self, host):
+        """The number of the first turn that it has told of there, 0 if it has told of none."""
+        found = re.search(r"tick (\d+)", self.console(host))
+        return int(found.group(1)) if found else 0
+
+    def damage(self, host):
+        """The turns in which it found a file damaged."""
+        return re.findall(r"tick \d+ damaged \S+", self.console(host))
+
+    def wait_for_turn(self, host, turn, timeout_s=300):
+        """Until it has told of this turn."""
+        wait_until(lambda: self.turns(host) >= turn, timeout_s, f"turn {turn} of guest {self.name}", interval_s=1)
+
+    def is_there(self, host):
+        """Whether there is a domain of this name."""
+        return host.run(["xl", "domid", self.name], check=False).code == 0

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What replication costs beside what the wire can do: always both in one run, one after the other, as ratios."""
+
+import re
+import statistics
+
+from haven_lab import perftest
+from haven_lab.machine import HostSpec
+from haven_lab.protection import GROUP, Pair, Settings
+from haven_lab.registry import scenario
+
+_HOSTS = (HostSpec("a", cpus=2), HostSpec("b", cpus=2), HostSpec("c", networks=("lan",), memory_mb=512))
+# Of one WRITE of an epoch: a slot of the journal.
+_SLOT_BYTES = 256 << 10
+# Between epochs while something else is measured, and while epochs are.
+_IDLE = "1h"
+_FULL = "500ms"
+# An idle pair is looked at for so long.
+_IDLE_S = 10
+_DETECT_S = 6
+_GIB = 1 << 30
+
+
+@scenario("rdma-goodput", "the wire phase beside ib_write_bw; CPU on both sides", hosts=_HOSTS, in_tests_run=False, pairs=5)
+def goodput(lab, report, pairs):
+    # It writes all over its memory: between two epochs much more than one WRITE holds.
+    pair = _started(lab, report, "mem=64M,vcpus=1,dirty=4000,locality=0,output=20")
+    _goodput(pair, report, pairs)
+    _set_interval(pair.node("a"), _FULL)
+    pair.stop()
+
+
+@scenario("rdma-latency", "a commit beside ib_write_lat; an idle pair", hosts=_HOSTS, in_tests_run=False, pairs=5)
+def latency(lab, report, pairs):
+    pair = _started(lab, report, "mem=8M,vcpus=1,dirty=1,output=20")
+    _latency(pair, report, pairs)
+    _idle(pair, report)
+    _set_interval(pair.node("a"), _FULL)
+    pair.stop()
+
+
+def _started(lab, report, guest):
+    pair = Pair(lab, report, Settings(guest=guest, interval=_FULL, detect=f"{_DETECT_S}s", two_rails=False))
+    pair.start()
+    return pair
+
+
+def _set_interval(owner, interval):
+    owner.ask("interval", GROUP, interval)
+
+
+def _epochs(pair, owner, count):
+    """The statuses after each of so many epochs, as far as they can be seen."""
+    seen = {}
+
+    def look():
+        status = owner.status()
+        seen[status["epoch"]["committed"]] = status
+        return len(seen) > count
+
+    pair.wait(look, 300, f"{count} epochs", interval_s=0.1)
+    return [seen[epoch] for epoch in sorted(seen)][1:]
+
+
+def _goodput(pair, report, pairs):
+    """The wire phase of large epochs against ib_write_bw with requests of the same size on one queue pair; CPU on both sides."""
+    owner = pair.node("a")
+    ratios = []
+    for _ in range(pairs):
+        _set_interval(owner, _IDLE)
+        wire = perftest.bandwidth(pair.lab, _SLOT_BYTES, 100)
+        _set_interval(owner, _FULL)
+        before = _usage(owner)
+        rates = [s["epoch"]["wire_bytes"] * 8 / s["phases"]["wire"]["last_ns"] for s in _epochs(pair, owner, 6)]
+        after = _usage(owner)
+        ratios.append(statistics.median(rates) / wire)
+        report.step(f"ib_write_bw {wire:.3f} Gb/s, the wire phase {statistics.median(rates):.3f} Gb/s")
+    report.figure("goodput of the wire phase / ib_write_bw, median", statistics.median(ratios), "")
+    report.figure("goodput of the wire phase / ib_write_bw, spread", max(ratios) - min(ratios), "")
+    gib = (after["bytes"] - before["bytes"]) / _GIB
+    for side in ("primary", "backup"):
+        report.figure(f"CPU of the {side} for a GiB replicated", (after[side] - before[side]) / gib, "s")
+
+
+def _usage(owner):
+    """CPU seconds of engine and session so far, and bytes on the wire."""
+    primary, backup = owner.status(), owner.other.status()
+    return {
+        "primary": _cpu_s(owner.host, primary["pid"]),
+        "backup": _cpu_s(owner.other.host, backup["pid"]),
+        "bytes": primary["counters"]["wire_bytes"],
+    }
+
+
+def _cpu_s(host, pid):
+    fields = host.get(f"/proc/{pid}/stat").decode().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def _latency(pair, report, pairs):
+    """An epoch of one page or none, from its first byte on the wire to its acknowledgement, against a round trip of ib_write_lat."""
+    owner = pair.node("a")
+    ratios = []
+    for _ in range(pairs):
+        _set_interval(owner, _IDLE)
+        way_us = perftest.latency(pair.lab, 64, 200)
+        _set_interval(owner, "1ms")
+        small = [s for s in _epochs(pair, owner, 10) if s["epoch"]["pages"] <= 1]
+        commit_us = statistics.median((s["phases"]["wire"]["last_ns"] + s["phases"]["commit"]["last_ns"]) / 1e3 for s in small)
+        ratios.append(commit_us / (2 * way_us))
+        report.step(f"two ways of ib_write_lat {2 * way_us:.0f} us, commit {commit_us:.0f} us")
+    report.figure("commit latency / two ways of ib_write_lat, median", statistics.median(ratios), "")
+    report.figure("commit latency / two ways of ib_write_lat, spread", max(ratios) - min(ratios), "")
+
+
+def _idle(pair, report):
+    """What both sides do while nothing is replicated: wakings and system calls in a heartbeat's period."""
+    owner = pair.node("a")
+    _set_interval(owner, _IDLE)
+    for node, side in ((owner, "primary"), (owner.other, "backup")):
+        pid = node.status()["pid"]
+        counted = node.host.run(f"timeout -s INT {_IDLE_S} strace -c -f -p {pid}", check=False).err
+        calls = int(re.search(r"^100\.00 +[\d.]+ +\d* +(\d+)", counted, re.MULTILINE).group(1))
+        sent = node.host.run(f"cat /proc/{pid}/task/*/status | awk '/^voluntary/ {{ n += $2 }} END {{ print n }}'; sleep {_IDLE_S}; "
+                             f"cat /proc/{pid}/task/*/status | awk '/^voluntary/ {{ n += $2 }} END {{ print n }}'").out.split()
+        report.figure(f"system calls of the idle {side}", calls / _IDLE_S, "1/s")
+        report.figure(f"wakings of the idle {side}", (int(sent[1]) - int(sent[0])) / _IDLE_S, "1/s")

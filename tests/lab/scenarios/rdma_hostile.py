@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad keys, bad peers, bad limits and a device that goes: clear errors, and the running protection is not disturbed."""
+
+from haven_lab.protection import ENGINE, PORT, PSK, Pair, WAIT_S
+from haven_lab.registry import scenario
+
+# Attempts by others keep their files and guests here.
+_OTHER = "/var/lib/haven-other"
+_AUTHORITY = "/root/ca"
+_TLS_PORT = 7001
+_FAKE_PORT = 7002
+# Of a certificate authority as `openssl ca` wants it.
+_CA_CONFIG = """\
+[ca]
+default_ca = lab
+[lab]
+database = /root/index
+serial = /root/serial
+new_certs_dir = /root
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+"""
+# A backup of another release: it answers a greeting with a version that nobody speaks yet.
+_OTHER_RELEASE = """\
+import socket, struct
+listener = socket.create_server(("0.0.0.0", PORT))
+print("ready", flush=True)
+while True:
+    peer, _ = listener.accept()
+    greeting = peer.recv(64)
+    peer.sendall(greeting[:4] + struct.pack("<H", 2) + greeting[6:])
+    peer.recv(64)
+"""
+# Somebody on the network who means no good: looks at every port that is open, talks nonsense, and holds on.
+_STRANGER = """\
+import os, random, socket, sys
+target, ports = sys.argv[1], [int(port) for port in sys.argv[2:]]
+held = []
+for port in ports:
+    for size in (0, 1, 5, 300, 20000, 0, 70000):
+        peer = socket.create_connection((target, port), timeout=5)
+        try:
+            peer.sendall(os.urandom(size) if size != 300 else b"\\x16\\x03\\x01\\x01\\x27\\x01" + os.urandom(294))
+            if random.random() < 0.5: peer.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # It has hung up already.
+        held.append(peer)
+print("talked to", len(held))
+"""
+
+
+@scenario("rdma-hostile", "wrong keys, releases and limits, strangers at the control port, a device that goes")
+def hostile(lab, report):
+    pair = Pair(lab, report)
+    pair.start()
+    before = pair.expect_protected(pair.node("a"))
+    _credentials(pair, report)
+    _other_release(pair, report)
+    _locked_memory(pair, report)
+    _strangers(pair, report)
+    after = pair.expect_protected(pair.node("a"))
+    same = all(after[name] == before[name] for name in ("session", "link", "pid"))
+    report.check("the running protection was not disturbed: same session, same link", same, f"link {before['link']}, then {after['link']}")
+    _transport(pair, report)
+    _device_goes(pair, report)
+    pair.stop()
+
+
+def _expect_complaint(pair, report, what, complaint, *words, wrap=(), at_once=False):
+    """Protects another guest in a way that can not work. It is told why: `at_once`, before anything is started, or by a
+    protection that goes on trying while the guest runs, until it is ended."""
+    host = pair.node("a").host
+    base = [*wrap, ENGINE, "protect", "synthetic:name=other,mem=1M,dirty=10", f"--directory={_OTHER}", "--node=a"]
+    guard = host.start([*base, f"--arbiter={pair.arbiter}", "--epoch-bytes=4M", "--copy-threads=0", *words])
+    pair.wait(lambda: complaint in guard.err or not guard.running, WAIT_S, f"{complaint!r} to be told", interval_s=0.3)
+    line = next((line for line in guard.err.splitlines() if complaint in line), None)
+    report.check(what, line is not None, line or guard.err)
+    if at_once:
+        report.check("the command fails", guard.wait().code != 0)
+    else:
+        said = host.run([ENGINE, "status", f"--directory={_OTHER}", "other"], check=False).out
+        report.check("the status says that the guest is not protected", "unprotected" in said)
+        host.run([ENGINE, "unprotect", f"--directory={_OTHER}", "other"])
+        guard.wait()
+        host.run([ENGINE, "synthetic", f"--directory={_OTHER}", "shutdown", "other"])
+
+
+def _credentials(pair, report):
+    a, b = pair.node("a").host, pair.node("b").host
+    to = f"--backup={pair.node('b').address(pair.node('a'))}"
+    a.run([ENGINE, "keygen", "psk", "/root/wrong.psk"])
+    _expect_complaint(pair, report, "a wrong key is told", "key", to, "--psk=/root/wrong.psk")
+    a.run(["mkdir", "-p", _AUTHORITY])
+    a.run([ENGINE, "keygen", "ca", _AUTHORITY])
+    for name in ("a", "b"):
+        a.run([ENGINE, "keygen", "node", _AUTHORITY, name])
+    for name in ("ca.crt", "b.crt", "b.key"):
+        b.put(f"/root/{name}", a.get(f"{_AUTHORITY}/{name}"), mode=0o600)
+    certified = ["--ca=/root/ca.crt", "--certificate=/root/b.crt", "--key=/root/b.key"]
+    listen = f"--listen=rdma:{b.address()}:{_TLS_PORT},dev=rxe_rail0"
+    listener = b.start([ENGINE, "backup", f"--directory={_OTHER}", "--node=b", listen, f"--arbiter={pair.arbiter}", *certified])
+    listener.wait_for_output("listens at")
+    a.put("/root/ca.cnf", _CA_CONFIG.encode())
+    a.run(
+        "cd /root && : >index && echo 01 >serial && openssl req -new -key ca/a.key -subj /CN=a -out a.req && "
+        "openssl ca -batch -config ca.cnf -cert ca/ca.crt -keyfile ca/ca.key -in a.req -out old.crt -notext "
+        "-startdate 20200101000000Z -enddate 20210101000000Z"
+    )
+    to = f"--backup=rdma:{b.address()}:{_TLS_PORT},dev=rxe_rail0"
+    own = [f"--ca={_AUTHORITY}/ca.crt", f"--key={_AUTHORITY}/a.key"]
+    _expect_complaint(pair, report, "an expired certificate is told", "expired", to, *own, "--certificate=/root/old.crt", at_once=True)
+    listener.kill()
+
+
+def _other_release(pair, report):
+    c = pair.lab.host("c")
+    fake = c.start(["python3", "-c", _OTHER_RELEASE.replace("PORT", str(_FAKE_PORT))])
+    fake.wait_for_output("ready")
+    to = f"--backup=rdma:{c.address()}:{_FAKE_PORT},dev=rxe_rail0"
+    _expect_complaint(pair, report, "another release is told", "speaks version 2", to, "--insecure")
+    fake.kill()
+
+
+def _locked_memory(pair, report):
+    limited = ["setpriv", "--bounding-set=-ipc_lock", "prlimit", "--memlock=2097152"]
+    to = f"--backup={pair.node('b').address(pair.node('a'))}"
+    _expect_complaint(pair, report, "too little locked memory is told", "RLIMIT_MEMLOCK", to, f"--psk={PSK}", wrap=limited)
+
+
+def _strangers(pair, report):
+    b, c = pair.node("b").host, pair.lab.host("c")
+    ports = b.run("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -u").out.split()
+    report.check("the control port and the session's door are open", str(PORT) in ports and len(ports) >= 2, " ".join(ports))
+    said = c.run(["python3", "-c", _STRANGER, b.address(), *ports], timeout_s=120).out.strip()
+    report.check("a stranger has talked nonsense to every port", said.startswith("talked"), said)
+    pair.expect_flow(pair.node("a"))
+
+
+def _transport(pair, report):
+    """The transport by itself, between the hosts: tokens used twice, permissions taken away, peers that die."""
+    a, b = pair.node("a").host, pair.node("b").host
+    address = f"rdma:{b.address()}:{_FAKE_PORT},dev=rxe_rail0"
+    server = b.start(["verbs_check", "serve", address, f"--psk={PSK}"])
+    server.wait_for_output("serving at")
+    for case in ("tokens", "permission", "revoke", "peer-dies"):
+        done = a.run(["verbs_check", "run", address, f"--psk={PSK}", case], timeout_s=180, check=False)
+        report.check(f"verbs_check {case}", done.code == 0, (done.out + done.err).splitlines()[-1])
+    server.kill()
+
+
+def _device_goes(pair, report):
+    owner = pair.node("a")
+    before = pair.expect_protected(owner)
+    pair.node("b").host.run("rdma link delete rxe_rail0")
+    after = pair.wait(lambda: _newer_link(owner, before), 90, "a link by the other rail", interval_s=0.3)
+    after = pair.expect_protected(owner)
+    report.check("the backup's device has gone, and the other rail carries the session on", after["session"] == before["session"], f"link {before['link']}, then {after['link']}")
+
+
+def _newer_link(owner, before):
+    status = owner.status()
+    return status["link"] > before["link"] and status["state"] == "protected"
