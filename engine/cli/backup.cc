@@ -41,6 +41,8 @@ std::vector<OptionSpec> SharedOptions() {
       {"apply-threads", "N", "1", "threads that apply committed epochs"},
       {"guest-overrides", "TEXT", "",
        "fields of synthetic guests that differ here: log=PATH,verify=0"},
+      {"xen-overrides", "TEXT", "",
+       "what differs for copies on Xen here: name=NAME,bridge:THERE=HERE,disk:THERE=HERE"},
   };
   for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
@@ -177,11 +179,15 @@ class SessionProcess {
     HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                            MakeTransport(options_.Text("listen"), credentials));
     NodeReplicaFactory factory(
-        directory_, options_.Text("guest-overrides"),
+        directory_, {options_.Text("guest-overrides"), options_.Text("xen-overrides")},
         [this](const std::vector<std::string>& guests) { return SaveRecord(guests); });
     SessionOptions session;
     session.node_id = node_;
     session.setup.journal.max_bytes = journal;
+    // Primaries give up earlier by themselves, unless they were told to be patient (--detect).
+    session.setup.hello_timeout = absl::Seconds(10);
+    session.link_timeout = absl::Seconds(20);
+    session.door_patience = absl::Seconds(3);
     session.setup.admit = [this](const Hello& hello) { return Admit(hello); };
     session.driver.protocol.owner = owner_;
     HAVEN_ASSIGN_OR_RETURN(
@@ -268,7 +274,7 @@ class SessionProcess {
   absl::Status SaveRecord(const std::vector<std::string>& guests) {
     HAVEN_ASSIGN_OR_RETURN(GroupRecord record, RecordHere(options_, group_, owner_));
     record.guests = guests;
-    record.backup_address = hello_.return_address;
+    record.backup_address = AddressFromHere(hello_.return_address, options_.Text("listen"));
     // A Hello may say 0, a record not.
     record.interval_us = std::max<int64_t>(static_cast<int64_t>(hello_.interval_ns) / kNsPerUs, 1);
     record.detect_us = std::max<int64_t>(static_cast<int64_t>(hello_.detect_ns) / kNsPerUs, 1);

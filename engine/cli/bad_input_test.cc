@@ -35,6 +35,8 @@ TEST_F(BadInputTest, WordsThatMakeNoSense) {
   Expect({"protect", "--group"}, 2, "--group needs a value");
   Expect({"status", "--json=1"}, 2, "--json takes no value");
   Expect({"interval", "g1"}, 2, "name a group and a time");
+  Expect({"codec", "g1"}, 2, "name a group and a mode");
+  Expect({"codec", "g1", "on", Directory()}, 2, "codec \"on\": one of off, auto, blocks");
   Expect({"unprotect"}, 2, "name one group");
   Expect({"status", "../g1", Directory()}, 2, "\"../g1\"");
   Expect({"backup"}, 2, "--arbiter is needed");
@@ -53,6 +55,9 @@ TEST_F(BadInputTest, AProtectionThatCanNotBeStartsNoGuest) {
   Expect(Protect({Backup(), "--detect=2h"}), 2, "--detect 2h");
   Expect(Protect({Backup(), "--epoch-bytes=5"}), 2, "--epoch-bytes 5");
   Expect(Protect({Backup(), "--copy-threads=65"}), 2, "--copy-threads 65");
+  Expect(Protect({Backup(), "--codec=on"}), 2, "codec \"on\": one of off, auto, blocks");
+  Expect(Protect({Backup(), "--block-bytes=100"}), 2, "--block-bytes 100: 64, 128 or 256");
+  Expect(Protect({Backup(), "--codec-cache=much"}), 2, "--codec-cache much");
   Expect(Protect({Backup(), "--group=a/b"}), 2, "\"a/b\"");
   Expect(Protect({Backup(), "kvm:name=g2"}), 2, "kvm:name=g2");
   Expect(Protect({Backup(), "synthetic:name=g2,mem=banana"}), 2, "mem=banana");

@@ -55,7 +55,7 @@ std::vector<std::string> SelfCommand(const std::string& subcommand);
 // Becomes readable at SIGTERM or SIGINT, which then do nothing else. Call before any thread starts.
 absl::StatusOr<int> StopSignalFd();
 // What a node may say of the protection that it gives when it is the primary: rearm, pause-budget,
-// copy-threads, arbiter-timeout.
+// copy-threads, arbiter-timeout, and what concerns the codec.
 std::vector<OptionSpec> PolicyOptions();
 // Reads them. InvalidArgument names the option.
 absl::Status ReadPolicy(const Options& options, GroupRecord* record);

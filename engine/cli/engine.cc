@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The engine's process: the guard's child.
+#include <algorithm>
 #include <atomic>
+#include <bit>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -65,6 +67,17 @@ class Voucher {
   std::thread thread_;
 };
 
+CodecStageOptions CodecOf(const GroupRecord& record) {
+  CodecStageOptions codec;
+  codec.mode = *ParseCodecMode(record.codec);  // The record was checked when it was loaded.
+  codec.enabled = codec.mode != CodecMode::kOff;
+  codec.block_shift = static_cast<unsigned>(std::countr_zero(record.codec_block_bytes));
+  codec.cache_bytes = record.codec_cache_bytes;
+  codec.hashes = record.codec_hashes;
+  codec.verify = record.codec_verify;
+  return codec;
+}
+
 EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directory) {
   EngineOptions options;
   options.node_id = record.owner.substr(0, record.owner.rfind('.'));
@@ -73,6 +86,11 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   protocol.owner = record.owner;
   protocol.interval_ns = record.interval_us * kNsPerUs;
   protocol.detect_ns = record.detect_us * kNsPerUs;
+  // A pause that is no sign of death is none of a dead link, a failed attempt or a guest that does
+  // not stop either.
+  protocol.suspend_deadline_ns = std::max(protocol.suspend_deadline_ns, protocol.detect_ns);
+  protocol.progress_ns = std::max(protocol.progress_ns, protocol.detect_ns);
+  protocol.open_deadline_ns = std::max(protocol.open_deadline_ns, 5 * protocol.detect_ns);
   protocol.rearm_ns = record.rearm_us * kNsPerUs;
   protocol.pause_budget_ns = record.pause_budget_us * kNsPerUs;
   options.backup_address = record.backup_address;
@@ -80,6 +98,7 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   options.staging_bytes = record.journal_bytes;
   options.copy_workers = record.copy_threads;
   options.arbiter_timeout = absl::Microseconds(record.arbiter_timeout_us);
+  options.driver.codec = CodecOf(record);
   options.paths.status = directory.StatusPath(record.group);
   options.paths.events = directory.EventsPath(record.group);
   return options;
@@ -106,6 +125,10 @@ absl::Status Handle(EngineLoop& loop, RecordedPhase& phase, const OperatorComman
           "interval \"", command.argument, "\": a time with its unit is wanted, as 25ms"));
     }
     return loop.SetInterval(absl::ToInt64Nanoseconds(interval), kCommandTimeout);
+  }
+  if (command.name == "codec") {
+    HAVEN_ASSIGN_OR_RETURN(const CodecMode mode, ParseCodecMode(command.argument));
+    return loop.SetCodec(mode, kCommandTimeout);
   }
   return absl::FailedPreconditionError(
       absl::StrCat("this host has the running copy of the group: \"", command.name,
@@ -136,7 +159,8 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
   if (options.Text("register") != "absent") {
     HAVEN_ASSIGN_OR_RETURN(current, ParseRegister(options.Text("register")));
   }
-  HAVEN_ASSIGN_OR_RETURN(GuestSet guests, AttachNodeGuests(directory, record));
+  HAVEN_ASSIGN_OR_RETURN(GuestSet guests,
+                         AttachNodeGuests(directory, record, GuestHold::kReplicate));
   if (!guests.ended.empty()) return absl::NotFoundError(absl::StrJoin(guests.ended, "; "));
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,

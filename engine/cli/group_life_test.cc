@@ -66,7 +66,8 @@ class GroupLifeTest : public ProgramTest {
 
 TEST_F(GroupLifeTest, APromotedCopyKeepsTheRulesOfItsNewNode) {
   const std::unique_ptr<Program> backup =
-      StartBackup({"--rearm=3s", "--pause-budget=4s", "--copy-threads=2", "--arbiter-timeout=5s"});
+      StartBackup({"--rearm=3s", "--pause-budget=4s", "--copy-threads=2", "--arbiter-timeout=5s",
+                   "--codec=lz4", "--codec-cache=5M", "--block-bytes=256", "--codec-hashes"});
   const std::unique_ptr<Program> guard =
       Start(Protect({Backup(), "--interval=7ms", "--detect=250ms", "--epoch-bytes=3M"}));
   ExpectState(Directory(), 0);
@@ -76,6 +77,11 @@ TEST_F(GroupLifeTest, APromotedCopyKeepsTheRulesOfItsNewNode) {
   EXPECT_EQ(record.rearm_us, 3'000'000);
   EXPECT_EQ(record.pause_budget_us, 4'000'000);
   EXPECT_EQ(record.copy_threads, 2u);
+  EXPECT_EQ(record.codec, "lz4");
+  EXPECT_EQ(record.codec_cache_bytes, uint64_t{5} << 20);
+  EXPECT_EQ(record.codec_block_bytes, 256u);
+  EXPECT_TRUE(record.codec_hashes);
+  EXPECT_FALSE(record.codec_verify);
   EXPECT_EQ(record.arbiter_timeout_us, 5'000'000);
   // What the group was protected with goes on.
   EXPECT_EQ(record.interval_us, 7'000);

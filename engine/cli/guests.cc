@@ -1,114 +1,104 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/cli/guests.h"
 
-#include <sys/stat.h>
-
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
-#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
-#include "engine/synthetic/connection.h"
+#include "engine/cli/guest_kinds.h"
 #include "engine/synthetic/operator.h"
-#include "engine/synthetic/synthetic_domain.h"
-#include "engine/synthetic/synthetic_output.h"
-#include "engine/synthetic/synthetic_replica.h"
+#include "xen/base/description.h"
 
 namespace haven {
 
 namespace {
 
-constexpr char kSyntheticKind[] = "synthetic:";
+// "KIND:NAME", taken apart.
+struct GuestName {
+  bool xen = false;
+  std::string name;
+};
 
-absl::StatusOr<std::string> SyntheticNameOf(absl::string_view guest) {
-  if (absl::ConsumePrefix(&guest, kSyntheticKind)) return std::string(guest);
+absl::StatusOr<GuestName> ParseName(absl::string_view guest) {
+  if (absl::ConsumePrefix(&guest, kSyntheticKind)) return GuestName{false, std::string(guest)};
+  if (absl::ConsumePrefix(&guest, kXenKind)) return GuestName{true, std::string(guest)};
   return absl::InvalidArgumentError(
       absl::StrCat("guest \"", guest, "\" is of no kind that this program knows"));
 }
 
-absl::StatusOr<SyntheticSpec> ParseGuest(const std::string& word) {
-  if (absl::StartsWith(word, kSyntheticKind) || word == "synthetic") {
-    return ParseSyntheticSpec(word);
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "guest \"", word, "\": the kinds of guest that there are: synthetic:KEY=VALUE,..."));
+// A word of `protect`: whether it means a guest on Xen.
+absl::StatusOr<bool> IsXenWord(const std::string& word) {
+  if (absl::StartsWith(word, kXenKind)) return true;
+  if (absl::StartsWith(word, kSyntheticKind) || word == "synthetic") return false;
+  return absl::InvalidArgumentError(
+      absl::StrCat("guest \"", word,
+                   "\": the kinds of guest that there are: xen:NAME, synthetic:KEY=VALUE,..."));
 }
+
+std::string WithoutKind(const std::string& word) { return word.substr(word.find(':') + 1); }
 
 }  // namespace
-
-SyntheticLaunch SyntheticLaunchIn(const GroupDirectory& directory) {
-  SyntheticLaunch launch;
-  launch.command = {"/proc/self/exe", "synthetic-guest"};
-  launch.runtime_dir = absl::StrCat(directory.path(), "/guests");
-  mkdir(launch.runtime_dir.c_str(), 0700);
-  return launch;
-}
 
 absl::StatusOr<std::vector<std::string>> NameGuests(const std::vector<std::string>& words) {
   std::vector<std::string> guests;
   for (const std::string& word : words) {
-    HAVEN_ASSIGN_OR_RETURN(const SyntheticSpec spec, ParseGuest(word));
-    guests.push_back(absl::StrCat(kSyntheticKind, spec.name));
+    HAVEN_ASSIGN_OR_RETURN(const bool xen, IsXenWord(word));
+    if (!guests.empty() && absl::StartsWith(guests.front(), kXenKind) != xen) {
+      return absl::InvalidArgumentError(
+          "the guests of a group are of one kind: all on Xen, or all synthetic");
+    }
+    if (xen) {
+      HAVEN_ASSIGN_OR_RETURN(const std::string name, NameXenGuest(WithoutKind(word)));
+      guests.push_back(absl::StrCat(kXenKind, name));
+    } else {
+      HAVEN_ASSIGN_OR_RETURN(const std::string name, NameSyntheticGuest(word));
+      guests.push_back(absl::StrCat(kSyntheticKind, name));
+    }
   }
   return guests;
 }
 
 absl::Status EnsureGuests(const GroupDirectory& directory, const std::vector<std::string>& words,
-                          std::vector<std::string>* started) {
+                          const GuestOptions& options, std::vector<std::string>* started) {
   for (const std::string& word : words) {
-    HAVEN_ASSIGN_OR_RETURN(const SyntheticSpec spec, ParseGuest(word));
-    const absl::StatusOr<pid_t> pid = StartSyntheticGuest(SyntheticLaunchIn(directory), spec);
-    if (absl::IsAlreadyExists(pid.status())) continue;
-    HAVEN_RETURN_IF_ERROR(pid.status());
-    started->push_back(absl::StrCat(kSyntheticKind, spec.name));
-    HAVEN_LOG(kInfo, "protect") << "guest " << spec.name << " started, pid=" << *pid;
+    HAVEN_ASSIGN_OR_RETURN(const bool xen, IsXenWord(word));
+    HAVEN_RETURN_IF_ERROR(xen ? CheckXenGuestWord(WithoutKind(word), options)
+                              : EnsureSyntheticGuest(directory, word, started));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<bool> GuestExists(const GroupDirectory& directory, const std::string& guest) {
-  HAVEN_ASSIGN_OR_RETURN(const std::string name, SyntheticNameOf(guest));
-  const absl::Status found =
-      QuerySyntheticGuest(SyntheticLaunchIn(directory).runtime_dir, name).status();
-  if (absl::IsNotFound(found) || absl::IsUnavailable(found)) return false;
-  HAVEN_RETURN_IF_ERROR(found);
-  return true;
+  HAVEN_ASSIGN_OR_RETURN(const GuestName parsed, ParseName(guest));
+  return parsed.xen ? XenGuestExists(parsed.name) : SyntheticGuestExists(directory, parsed.name);
 }
 
 absl::Status ShutDownGuest(const GroupDirectory& directory, const std::string& guest) {
-  HAVEN_ASSIGN_OR_RETURN(const std::string name, SyntheticNameOf(guest));
-  return EndSyntheticGuest(SyntheticLaunchIn(directory).runtime_dir, name, DomainEnd::kShutdown);
+  HAVEN_ASSIGN_OR_RETURN(const GuestName parsed, ParseName(guest));
+  if (parsed.xen) {
+    return absl::InvalidArgumentError(absl::StrCat(guest, " was not started by this program"));
+  }
+  return EndSyntheticGuest(SyntheticLaunchIn(directory).runtime_dir, parsed.name,
+                           DomainEnd::kShutdown);
 }
 
 absl::StatusOr<GuestSet> AttachNodeGuests(const GroupDirectory& directory,
-                                          const GroupRecord& record) {
-  GuestSet set;
-  std::vector<std::shared_ptr<SyntheticConnection>> connections;
+                                          const GroupRecord& record, GuestHold hold) {
+  std::vector<std::string> names;
+  bool xen = false;
   for (const std::string& guest : record.guests) {
-    const absl::StatusOr<std::string> name = SyntheticNameOf(guest);
-    if (!name.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("group ", record.group, ": ", name.status().message()));
+    const absl::StatusOr<GuestName> parsed = ParseName(guest);
+    if (!parsed.ok() || (!names.empty() && parsed->xen != xen)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "group ", record.group, ": ",
+          parsed.ok() ? "its guests are of more than one kind" : parsed.status().message()));
     }
-    absl::StatusOr<std::shared_ptr<SyntheticConnection>> connection =
-        SyntheticConnection::Attach(SyntheticLaunchIn(directory).runtime_dir, *name);
-    if (absl::IsNotFound(connection.status())) {
-      set.ended.emplace_back(connection.status().message());
-      continue;
-    }
-    HAVEN_RETURN_IF_ERROR(connection.status());
-    HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<SyntheticSuspend> suspend,
-                           SyntheticSuspend::Create(*connection));
-    set.domains.push_back(std::make_unique<SyntheticDomain>(*connection));
-    set.suspends.push_back(std::move(suspend));
-    connections.push_back(*std::move(connection));
+    xen = parsed->xen;
+    names.push_back(parsed->name);
   }
-  if (connections.empty()) return absl::NotFoundError(absl::StrJoin(set.ended, "; "));
-  set.output = std::make_unique<SyntheticOutput>(std::move(connections));
-  return set;
+  return xen ? AttachXenGuests(record.group, names, hold) : AttachSyntheticGuests(directory, names);
 }
 
 // What the copies of one session share.
@@ -144,7 +134,7 @@ class AnnouncedReplica final : public ReplicaDomain {
 
 }  // namespace
 
-NodeReplicaFactory::NodeReplicaFactory(GroupDirectory directory, std::string overrides,
+NodeReplicaFactory::NodeReplicaFactory(GroupDirectory directory, ReplicaOverrides overrides,
                                        BeforeRun before_run)
     : directory_(std::move(directory)),
       overrides_(std::move(overrides)),
@@ -156,15 +146,16 @@ NodeReplicaFactory::~NodeReplicaFactory() = default;
 
 absl::StatusOr<std::unique_ptr<ReplicaDomain>> NodeReplicaFactory::Build(
     const HelloDomain& domain) {
-  if (!absl::StartsWith(domain.config, kSyntheticKind)) {
+  const bool xen = IsXenDescription(domain.config);
+  if (!xen && !absl::StartsWith(domain.config, kSyntheticKind)) {
     return absl::InvalidArgumentError(
         absl::StrCat("guest ", domain.name, ": this host can not build a guest of its kind"));
   }
-  HAVEN_ASSIGN_OR_RETURN(
-      std::unique_ptr<SyntheticReplica> replica,
-      SyntheticReplica::Create(SyntheticLaunchIn(directory_), domain.config, overrides_));
-  shared_->guests.push_back(absl::StrCat(kSyntheticKind, domain.name));
-  return std::make_unique<AnnouncedReplica>(std::move(replica), [shared = shared_] {
+  HAVEN_ASSIGN_OR_RETURN(BuiltReplica built,
+                         xen ? BuildXenReplicaHere(domain, overrides_.xen)
+                             : BuildSyntheticReplica(directory_, domain, overrides_.synthetic));
+  shared_->guests.push_back(absl::StrCat(xen ? kXenKind : kSyntheticKind, built.name));
+  return std::make_unique<AnnouncedReplica>(std::move(built.replica), [shared = shared_] {
     if (std::exchange(shared->told, true)) return absl::OkStatus();
     return shared->before_run(shared->guests);
   });

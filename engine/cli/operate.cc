@@ -16,6 +16,7 @@
 #include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/codec/codec_mode.h"
 #include "engine/control/command_server.h"
 #include "engine/membership/arbiter_manual_answers.h"
 #include "engine/membership/arbiter_manual_request.h"
@@ -138,6 +139,14 @@ absl::StatusOr<int> RunInterval(const Options& options) {
       absl::StrCat("the interval is ", options.positional()[1], " from the next epoch on"));
 }
 
+absl::StatusOr<int> RunCodec(const Options& options) {
+  HAVEN_RETURN_IF_ERROR(NeedWords(options, 2, "name a group and a mode, as auto"));
+  HAVEN_RETURN_IF_ERROR(ParseCodecMode(options.positional()[1]).status());
+  HAVEN_RETURN_IF_ERROR(Send(options, "codec", options.positional()[1]));
+  return Answer(options, options.positional().front(), kExitOk,
+                absl::StrCat("the codec is ", options.positional()[1], " from the next epoch on"));
+}
+
 absl::StatusOr<int> RunSynthetic(const Options& options) {
   const std::vector<std::string>& words = options.positional();
   constexpr char kSay[] = "say start SPEC, show NAME, or shutdown|reboot|crash NAME";
@@ -147,7 +156,7 @@ absl::StatusOr<int> RunSynthetic(const Options& options) {
   const std::string runtime = SyntheticLaunchIn(directory).runtime_dir;
   if (words[0] == "start") {
     std::vector<std::string> started;
-    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, {words[1]}, &started));
+    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, {words[1]}, {}, &started));
     return kExitOk;
   }
   if (words[0] == "show") {
@@ -235,6 +244,10 @@ std::vector<Command> OperatorCommands() {
            RunRetire, false),
       Make("interval", "GROUP TIME", "Changes the time between epochs while they go on.",
            RunInterval, false),
+      Make("codec", "GROUP MODE",
+           "Changes how pages are made small while epochs go on, or turns it off. Needs a group "
+           "that was\nnot protected with --codec=off.",
+           RunCodec, false),
       Make("unprotect", "GROUP", "Ends the protection through the arbiter; the guests run on here.",
            RunUnprotect, true),
       Make(

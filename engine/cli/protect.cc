@@ -59,6 +59,8 @@ std::vector<OptionSpec> ProtectOptions() {
       {"detect", "TIME", "100ms", "silence on every path before the arbiter is asked"},
       {"epoch-bytes", "SIZE", "256M",
        "largest epoch; staging here and twice that much journal there"},
+      {"unsafe-disk", "", "",
+       "for xen: protect guests with writable disks, which are not part of an epoch"},
   };
   for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
@@ -153,7 +155,7 @@ absl::Status MayStartGuests(const GroupRecord& record) {
 
 absl::StatusOr<int> RunProtect(const Options& options) {
   if (options.positional().empty()) {
-    return absl::InvalidArgumentError("name at least one guest, as synthetic:name=g1,mem=1G");
+    return absl::InvalidArgumentError("name at least one guest, as xen:web1");
   }
   HAVEN_ASSIGN_OR_RETURN(GroupRecord record, MakeRecord(options));
   const GroupDirectory directory(options.Text("directory"));
@@ -167,7 +169,9 @@ absl::StatusOr<int> RunProtect(const Options& options) {
     HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
                            MissingGuests(directory, record));
     if (!missing.empty()) HAVEN_RETURN_IF_ERROR(MayStartGuests(record));
-    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, options.positional(), started.names()));
+    HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, options.positional(),
+                                       {.unsafe_disk = options.Has("unsafe-disk")},
+                                       started.names()));
   } else {
     return old.status();
   }
@@ -257,7 +261,8 @@ Command ProtectCommand() {
       "unprotected, its guests end, or another copy has taken over. If this process dies the "
       "output\n"
       "stays held; start it again (or `guard GROUP`), and it goes on.\n"
-      "A guest is synthetic:KEY=VALUE,...; one that does not exist yet is started.";
+      "A guest is xen:NAME, which runs here, or synthetic:KEY=VALUE,..., which is started if it "
+      "does\nnot exist yet.";
   command.options = ProtectOptions();
   command.run = RunProtect;
   return command;

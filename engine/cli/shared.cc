@@ -3,6 +3,7 @@
 #include <sys/signalfd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/cli/progress.h"
+#include "engine/codec/codec_mode.h"
 #include "engine/control/guard.h"
 #include "engine/control/system_ids.h"
 #include "engine/membership/arbiter_factory.h"
@@ -70,8 +72,36 @@ std::vector<OptionSpec> PolicyOptions() {
       {"copy-threads", "N", "1", "threads that copy pages beside the engine's own"},
       {"arbiter-timeout", "TIME", "1s",
        "for one call of the arbiter; an unanswered one is repeated"},
+      {"codec", "MODE", "auto",
+       absl::StrCat("how pages are made small: ", CodecModeNames(), " (docs/codec.md)")},
+      {"codec-cache", "SIZE", "128M",
+       "memory for the last version of pages, to send their changes only"},
+      {"block-bytes", "N", "64", "blocks that are found changed or equal: 64, 128 or 256 bytes"},
+      {"codec-hashes", "", "",
+       "keep 8 bytes for each block of the pages beyond the cache, to send their changes only"},
+      {"verify-blocks", "", "", "keep these hashes of the cache's pages, and count what they miss"},
   };
 }
+
+namespace {
+
+absl::Status ReadCodec(const Options& options, GroupRecord* record) {
+  HAVEN_ASSIGN_OR_RETURN(const CodecMode mode, ParseCodecMode(options.Text("codec")));
+  HAVEN_ASSIGN_OR_RETURN(record->codec_cache_bytes,
+                         options.Bytes("codec-cache", 0, uint64_t{kMaxCachePages} * kPageBytes));
+  HAVEN_ASSIGN_OR_RETURN(const uint64_t block, options.Number("block-bytes", 64, 256));
+  if (!std::has_single_bit(block)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--block-bytes ", block, ": 64, 128 or 256 is wanted"));
+  }
+  record->codec = CodecModeName(mode);
+  record->codec_block_bytes = static_cast<uint32_t>(block);
+  record->codec_hashes = options.Has("codec-hashes");
+  record->codec_verify = options.Has("verify-blocks");
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status ReadPolicy(const Options& options, GroupRecord* record) {
   constexpr int64_t kHourNs = 3600 * kNsPerSecond;
@@ -81,6 +111,7 @@ absl::Status ReadPolicy(const Options& options, GroupRecord* record) {
   HAVEN_ASSIGN_OR_RETURN(const uint64_t threads, options.Number("copy-threads", 0, 64));
   HAVEN_ASSIGN_OR_RETURN(const int64_t arbiter,
                          options.DurationNs("arbiter-timeout", 10 * kNsPerMs, 60 * kNsPerSecond));
+  HAVEN_RETURN_IF_ERROR(ReadCodec(options, record));
   record->rearm_us = rearm / kNsPerUs;
   record->pause_budget_us = pause / kNsPerUs;
   record->copy_threads = static_cast<uint32_t>(threads);
@@ -123,9 +154,13 @@ absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string&
                                                    absl::Microseconds(record.arbiter_timeout_us)));
   GuardOptions options;
   options.engine_command = SelfCommand("engine");
+  // A host that may pause for so long without being dead may do so while the engine vouches.
+  options.hang_ns += record.detect_us * kNsPerUs;
   Guard guard(
       std::move(options), directory, record,
-      [&directory](const GroupRecord& of) { return AttachNodeGuests(directory, of); },
+      [&directory](const GroupRecord& of) {
+        return AttachNodeGuests(directory, of, GuestHold::kRun);
+      },
       std::move(port), stop.get());
   std::optional<SyncProgress> shown;
   if (progress) shown.emplace(directory.StatusPath(group), stdout);

@@ -47,6 +47,16 @@ absl::Status CheckAddress(const char* option, const std::string& address) {
       absl::StrCat(option, " \"", absl::CHexEscape(address), "\": ", status.message()));
 }
 
+std::string AddressFromHere(const std::string& peer, const std::string& own) {
+  const absl::StatusOr<VerbsAddress> there = ParseVerbsAddress(peer);
+  const absl::StatusOr<VerbsAddress> here = ParseVerbsAddress(own);
+  if (!there.ok() || !here.ok()) return peer;
+  std::string address = absl::StrCat(std::string(kVerbsScheme), there->host_and_port);
+  if (!here->device.empty()) absl::StrAppend(&address, ",dev=", here->device);
+  if (!here->rail.empty()) absl::StrAppend(&address, ",rail=", here->rail);
+  return address;
+}
+
 std::vector<OptionSpec> CredentialSpecs() {
   return {
       {"psk", "FILE", "", "for rdma: the pre-shared key of both hosts (see keygen)"},

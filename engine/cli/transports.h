@@ -21,6 +21,11 @@ inline constexpr char kAddressForms[] = "unix:/PATH, rdma:HOST:PORT[,dev=DEVICE]
 // InvalidArgument, with the option, unless a transport of this binary knows such an address.
 absl::Status CheckAddress(const char* option, const std::string& address);
 
+// Where `peer` says that it listens, as this host is to connect there: what an RDMA address says of
+// a device and a rail is about the host that uses it, so these are taken from `own`, at which this
+// host listens. Addresses of Unix sockets, and what is no address, are returned as they are.
+std::string AddressFromHere(const std::string& peer, const std::string& own);
+
 // psk, ca, certificate, key, insecure.
 std::vector<OptionSpec> CredentialSpecs();
 

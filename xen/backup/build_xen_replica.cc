@@ -75,14 +75,16 @@ absl::Status CheckHost(ReplicaHost& host, const GuestConfig& config) {
                    *other, "`"));
 }
 
-// Talks to the receiver until it says that the domain is complete.
-absl::Status Feed(ToolstackChild& toolstack, const XenDescription& description,
-                  const std::string& config_json, const TimeLimit& limit) {
+// Talks to the receiver until it says that the domain is complete. Returns the domain.
+absl::StatusOr<uint32_t> Feed(ReplicaHost& host, ToolstackChild& toolstack,
+                              const XenDescription& description, const GuestConfig& config,
+                              const TimeLimit& limit) {
   HAVEN_RETURN_IF_ERROR(toolstack.Expect(kBanner, limit));
   HAVEN_RETURN_IF_ERROR(WriteMigrationStream(
-      description, config_json,
+      description, config.json,
       [&](std::span<const std::byte> bytes) { return toolstack.Write(bytes, limit); }));
-  return toolstack.Expect(kReady, limit);
+  HAVEN_RETURN_IF_ERROR(toolstack.Expect(kReady, limit));
+  return host.FindDomain(WaitingName(config));
 }
 
 // Lets the receiver take down what it has begun. What it does not is destroyed without it.
@@ -123,23 +125,20 @@ absl::StatusOr<std::unique_ptr<XenReplica>> Build(std::unique_ptr<ReplicaHost> h
   command.push_back("migrate-receive");
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ToolstackChild> toolstack,
                          ToolstackChild::Start(std::move(command)));
-  const absl::Status fed = Feed(*toolstack, description, config.json, limit);
-  if (!fed.ok()) {
-    const std::string waiting_name = WaitingName(config);
-    TakeDown(*host, waiting_name, *toolstack, options.destroy_timeout);
-    return Explain(*host, PagesOf(description), fed, *toolstack);
+  const absl::StatusOr<uint32_t> domid = Feed(*host, *toolstack, description, config, limit);
+  if (!domid.ok()) {
+    TakeDown(*host, WaitingName(config), *toolstack, options.destroy_timeout);
+    return Explain(*host, PagesOf(description), domid.status(), *toolstack);
   }
-  HAVEN_ASSIGN_OR_RETURN(const uint32_t domid, host->FindDomain(WaitingName(config)));
-  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper, host->MapperFor(domid));
   XenReplica::Parts parts;
   parts.config = std::move(config);
   parts.description = std::move(description);
   parts.options = options;
-  parts.domid = domid;
+  parts.domid = *domid;
   parts.host = std::move(host);
   parts.toolstack = std::move(toolstack);
   auto replica = std::make_unique<XenReplica>(std::move(parts));
-  HAVEN_RETURN_IF_ERROR(replica->Map(std::move(mapper), std::move(ram), domain.page_count));
+  HAVEN_RETURN_IF_ERROR(replica->Map(std::move(ram), domain.page_count));
   return replica;
 }
 

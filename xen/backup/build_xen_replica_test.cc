@@ -31,7 +31,7 @@ TEST_F(BuildXenReplicaTest, ManyFramesAreMoreThanAPipeHolds) {
   EXPECT_EQ(ReadFolderFile("stream"), Stream());
 }
 
-TEST_F(BuildXenReplicaTest, ATestHasNoRamWhereTheDescriptionHasNoFrame) {
+TEST_F(BuildXenReplicaTest, ItHasNoRamWhereTheDescriptionHasNoFrame) {
   for (const std::vector<RamRun>& ram : {std::vector<RamRun>{{0, 6}},
                                          {{3, 3}},
                                          {{6, 1}},
@@ -126,6 +126,12 @@ TEST_F(BuildXenReplicaTest, WhatAHangingToolstackHasMadeIsDestroyed) {
   description_.frames = {{0, 100'000}, {0xfeffc, 1}, {0xfefff, 1}};
   EXPECT_FALSE(Build("hangs-in-stream").ok());
   EXPECT_TRUE(world_->destroyed || std::filesystem::exists(world_->unmade));
+}
+
+TEST_F(BuildXenReplicaTest, ADomainThatIsNotFoundIsTakenDownByItsToolstack) {
+  world_->waiting_name = "another";
+  EXPECT_TRUE(absl::IsFailedPrecondition(Build("good").status()));
+  EXPECT_TRUE(std::filesystem::exists(world_->unmade));
 }
 
 TEST_F(BuildXenReplicaTest, AToolstackThatIsNotThereIsNamed) {

@@ -197,7 +197,10 @@ absl::Status ToolstackChild::Kill() {
   return absl::InternalError(absl::StrCat("kill `", name_, "`: ", std::strerror(errno)));
 }
 
-bool ToolstackChild::Ended() { return Wait(TimeLimit(absl::ZeroDuration())).ok(); }
+bool ToolstackChild::Ended() {
+  const TimeLimit at_once(absl::ZeroDuration());
+  return exit_.has_value() || (Await(pidfd_, POLLIN, at_once) && Wait(at_once).ok());
+}
 
 absl::StatusOr<int> ToolstackChild::Wait(const TimeLimit& limit) {
   if (exit_.has_value()) return *exit_;

@@ -47,7 +47,7 @@ class ToolstackChild {
   // it has ended already. Internal: the kernel refused.
   absl::Status Kill();
 
-  // Whether it has ended. Does not block.
+  // Whether it has ended. Does not block, nor allocate while it has not.
   bool Ended();
 
   // Waits for its end; then its exit code, or 128 and the signal's number. DeadlineExceeded.

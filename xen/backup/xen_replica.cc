@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/check.h"
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "xen/base/hvm_context.h"
@@ -71,9 +72,10 @@ const GuestMemory& XenReplica::memory() const {
   return mapping_ == nullptr ? none_ : mapping_->memory();
 }
 
-absl::Status XenReplica::Map(std::unique_ptr<ForeignMapper> mapper, std::vector<uint64_t> ram,
-                             uint64_t frame_count) {
+absl::Status XenReplica::Map(std::vector<uint64_t> ram, uint64_t frame_count) {
   HAVEN_CHECK(mapping_ == nullptr);
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper,
+                         parts_.host->MapperFor(parts_.domid));
   HAVEN_ASSIGN_OR_RETURN(mapping_, GuestMapping::Create(parts_.config.name, std::move(mapper),
                                                         std::move(ram), frame_count, true));
   return absl::OkStatus();
@@ -133,11 +135,14 @@ absl::Status XenReplica::SetGuestParams(const XenState& state) {
     HAVEN_RETURN_IF_ERROR(parts_.host->SetHvmParam(parts_.domid, {index, value}));
   }
   params_set_ = state;
+  params_set_.hvm_context = {};  // A view of what the caller soon takes away.
   return absl::OkStatus();
 }
 
 absl::Status XenReplica::Run() {
   if (running_) return absl::OkStatus();
+  const Clock& clock = SystemClock::Get();
+  const int64_t begun_ns = clock.NowNs();
   const auto failed = [&](const absl::Status& cause) {
     return absl::InternalError(absl::StrCat("it is not known whether guest ", parts_.config.name,
                                             " runs as domain ", parts_.domid, ": ",
@@ -148,6 +153,8 @@ absl::Status XenReplica::Run() {
   const absl::Status killed = parts_.toolstack->Kill();
   if (!killed.ok()) return failed(killed);
   absl::StatusOr<DomainState> now = parts_.host->StateOf(parts_.domid);
+  // A host with one processor gives it to the guest from here on: the guest runs before we see it.
+  const int64_t unpaused_ns = clock.NowNs();
   if (now.ok() && *now == DomainState::kWaiting) {
     const absl::Status unpaused = parts_.host->Unpause(parts_.domid);
     if (!unpaused.ok()) return failed(unpaused);
@@ -159,6 +166,9 @@ absl::Status XenReplica::Run() {
                                                                  : "it is still paused"));
   }
   running_ = true;
+  HAVEN_LOG(kInfo, "xen") << "guest " << parts_.config.name << " runs as domain " << parts_.domid
+                          << ": unpaused_us=" << (unpaused_ns - begun_ns) / kNsPerUs
+                          << " seen_us=" << (clock.NowNs() - begun_ns) / kNsPerUs;
   after_run_ =
       std::make_unique<AfterRun>(std::move(parts_.host), parts_.domid, std::move(parts_.config));
   return absl::OkStatus();

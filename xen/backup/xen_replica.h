@@ -18,7 +18,6 @@
 #include "xen/backup/replica_options.h"
 #include "xen/backup/toolstack_child.h"
 #include "xen/base/description.h"
-#include "xen/base/foreign_mapper.h"
 #include "xen/base/guest_mapping.h"
 #include "xen/base/state.h"
 
@@ -44,9 +43,8 @@ class XenReplica final : public ReplicaDomain {
   ~XenReplica() override;
 
   // Maps the frames of `ram`, one bit for each of `frame_count`, writable. Once, before anything
-  // else. Errors of GuestMapping::Create.
-  absl::Status Map(std::unique_ptr<ForeignMapper> mapper, std::vector<uint64_t> ram,
-                   uint64_t frame_count);
+  // else. Errors of the host and of GuestMapping::Create.
+  absl::Status Map(std::vector<uint64_t> ram, uint64_t frame_count);
 
   const GuestMemory& memory() const override;
   // Also InvalidArgument if the copy has been taken away under us: destroyed, or let run, or its
