@@ -179,7 +179,13 @@ absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
       if (config.ending) return RemoveRecord(GuardEnd::kGuestEnded);
       return Next::kEngine;
     case Recovery::Outcome::kOpen:
-      if (!config.ending) return OpenAndGoOn(*std::move(guests));
+      if (!config.ending) {
+        // Deposed once, and the term was taken back: no guard after this one may stop the guests.
+        if (record_.phase == GroupPhase::kDeposed) {
+          HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kProtecting));
+        }
+        return OpenAndGoOn(*std::move(guests));
+      }
       guests = GuestSet();
       if (record_.phase == GroupPhase::kEnding) return EndProtection(GuardEnd::kUnprotected);
       HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kEnding));

@@ -31,6 +31,7 @@ namespace haven {
 namespace {
 
 using testing::AnyNumber;
+using testing::AnyOf;
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
@@ -324,6 +325,19 @@ TEST_F(GuardTest, ADeposedCopyStaysDeposedWithTheNextGuard) {
   ASSERT_TRUE(end.ok()) << end.status();
   EXPECT_EQ(*end, GuardEnd::kDestroyed);
   EXPECT_THAT(notes_, ElementsAre("attach", "stop", "destroy", "discard"));
+}
+
+TEST_F(GuardTest, ADeposedCopyThatHasTheTermBackIsNotDeposedAnyMore) {
+  SetRegister(kOwner, RegisterMode::kSolo);
+  record_.phase = GroupPhase::kDeposed;
+  on_open_ = [this] {
+    EXPECT_THAT(SavedPhase(), AnyOf(GroupPhase::kProtecting, GroupPhase::kEnding));
+  };
+  const absl::StatusOr<GuardEnd> end = Run("exit 44");
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(*end, GuardEnd::kUnprotected);
+  EXPECT_THAT(notes_, Contains("open"));
+  EXPECT_THAT(notes_, Not(Contains("destroy")));
 }
 
 TEST_F(GuardTest, ANewCopyOfAGroupThatIsElsewhereIsRefusedUntouched) {

@@ -140,9 +140,9 @@ bool PrimaryDriver::PollGuests() {
     progress |= primary_.phase() != phase;
   }
   if (progress && phase == Primary::Phase::kResuming) {
-    const int64_t now_ns = clock_.NowNs();
-    times_->Record(Phase::kResume, now_ns - resume_ns_);
-    counters_.last_pause_ns = now_ns - suspend_ns_;
+    const int64_t end_ns = running_ns_ == kNever ? clock_.NowNs() : running_ns_;
+    times_->Record(Phase::kResume, end_ns - resume_ns_);
+    counters_.last_pause_ns = end_ns - suspend_ns_;
   }
   return progress;
 }

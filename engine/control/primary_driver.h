@@ -179,6 +179,8 @@ class PrimaryDriver : private PrimaryActions {
   int64_t next_beat_ns_ = 0;
   int64_t suspend_ns_ = 0;
   int64_t resume_ns_ = 0;
+  int64_t running_ns_ =
+      0;  // All guests were seen running by then; kNever: not when they were resumed.
   int64_t ship_ns_ = 0;
   int64_t wired_ns_ = 0;
   std::atomic<int64_t> alive_until_ns_{0};

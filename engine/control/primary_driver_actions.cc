@@ -17,9 +17,17 @@ void PrimaryDriver::RequestSuspend(uint32_t domain) {
 }
 
 void PrimaryDriver::ResumeGuest(uint32_t domain) {
-  if (domain == 0) resume_ns_ = clock_.NowNs();
+  if (domain == 0) resume_ns_ = running_ns_ = clock_.NowNs();
   const absl::Status status = guests_[domain].suspend->Resume();
   if (!status.ok()) last_error_ = status;
+  // Looked at here for the sake of the times: the epoch is encoded before the next round.
+  const bool runs =
+      status.ok() && guests_[domain].suspend->Poll() == SuspendMethod::State::kRunning;
+  if (!runs) {
+    running_ns_ = kNever;
+  } else if (running_ns_ != kNever) {
+    running_ns_ = clock_.NowNs();
+  }
 }
 
 void PrimaryDriver::QueueOutput(OutputOp op, const absl::Status& status) {
