@@ -13,6 +13,7 @@ _GUEST = "10.8.0.2"
 # Emulated, and on a machine that may be busy.
 _PATIENCE_S = 400
 
+# The host's own Linux goes before its guests, or the agent waits for them.
 _SETUP = f"""
 ip link add xenbr0 type bridge && ip link set xenbr0 up && ip address add 10.8.0.1/24 dev xenbr0
 cat >/tmp/web1.cfg <<END
@@ -25,6 +26,7 @@ memory = 128
 vcpus = 2
 vif = ["mac=00:16:3e:00:00:01,bridge=xenbr0"]
 END
+xl sched-credit2 -d Domain-0 -w 8192
 xl create -q /tmp/web1.cfg
 """
 
@@ -106,7 +108,7 @@ def _promoted(host, report, kind):
     report.figure(f"{kind}: from the decision to the guest's first instruction", _figure(result, "prepared_ms") + unpaused, "ms")
 
 
-@scenario("xen-replica", "a waiting copy on a Xen host: built, abandoned, orphaned, refused, promoted twice", hosts=_HOSTS)
+@scenario("xen-replica", "a waiting copy on a Xen host: built, abandoned, orphaned, refused, promoted twice", hosts=_HOSTS, in_tests_run=False)
 def replica(lab, report):
     host = lab.host("a")
     host.run(_SETUP, timeout_s=_PATIENCE_S)
