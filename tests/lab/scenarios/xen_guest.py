@@ -46,7 +46,7 @@ _PAIR = (
 )
 
 
-@scenario("xen-failover", "a guest on Xen goes on when its host loses power", hosts=_PAIR, in_tests_run=False)
+@scenario("xen-failover", "a guest on Xen goes on when its host loses power", hosts=_PAIR)
 def failover(lab, report):
     pair = XenPair(lab)
     pair.start()
