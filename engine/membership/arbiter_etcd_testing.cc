@@ -152,7 +152,14 @@ void TestEtcd::Restart(size_t member) {
   EXPECT_TRUE(AwaitReady(member)) << LogOf(member);
 }
 
-void TestEtcd::Pause(size_t member) { kill(members_[member].pid, SIGSTOP); }
+void TestEtcd::Pause(size_t member) {
+  const pid_t pid = members_[member].pid;
+  kill(pid, SIGSTOP);
+  // A thread on another processor goes on until the signal has reached it, and could still answer.
+  int state = 0;
+  EXPECT_EQ(waitpid(pid, &state, WUNTRACED), pid);
+  EXPECT_TRUE(WIFSTOPPED(state));
+}
 
 void TestEtcd::Resume(size_t member) { kill(members_[member].pid, SIGCONT); }
 
