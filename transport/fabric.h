@@ -95,6 +95,9 @@ class Link {
   virtual int event_fd() const = 0;
   virtual absl::Status ArmEvent() = 0;
 
+  // Nobody uses the link any more, but for Revoke(): gives up what that does not need. Repeatable.
+  virtual void Retire() {}
+
   // Cuts the peer off: when this returns OK, no byte the peer posted on this link can land any more
   // (DESIGN.md section 7: permission first, then destruction of the queue pair, whose success is
   // the proof). The link is unusable afterwards. An error means that the proof failed: do not go

@@ -21,6 +21,7 @@
 #include "engine/cli/transports.h"
 #include "engine/control/command_server.h"
 #include "engine/control/listener_loop.h"
+#include "engine/control/session_children.h"
 #include "engine/control/session_loop.h"
 #include "engine/control/wake_fd.h"
 #include "engine/membership/arbiter_factory.h"
@@ -234,6 +235,7 @@ class SessionProcess {
     if (!name.ok()) return Refuse{RefuseCode::kDomain, std::string(name.message())};
     hello_ = hello;
     group_ = hello.group;
+    TellListenerOfPeer();
     if (const auto refuse = RefuseCopy()) return refuse;
     absl::StatusOr<UniqueFd> lock = directory_.Lock(group_);
     if (!lock.ok()) {

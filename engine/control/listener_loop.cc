@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/listener_loop.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <functional>
-#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "engine/base/fd.h"
 #include "engine/base/log.h"
@@ -24,43 +19,9 @@ namespace haven {
 namespace {
 
 // Between looks at sessions that have ended.
-constexpr int kReapMs = 500;
+constexpr int kLookMs = 500;
 // Between attempts to accept while the process has no descriptor left for it.
 constexpr int kAcceptRetryMs = 100;
-
-pid_t StartSession(const std::vector<std::string>& command, int connection) {
-  std::vector<char*> arguments;
-  for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  const pid_t pid = fork();
-  if (pid != 0) return pid;
-  // A group of its own: a signal for the listener is none for the sessions. One that is meant for a
-  // session ends it.
-  setsid();
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (connection == kSessionFd) {
-    fcntl(kSessionFd, F_SETFD, 0);
-  } else if (dup2(connection, kSessionFd) < 0) {
-    _exit(127);
-  }
-  execv(arguments[0], arguments.data());
-  _exit(127);
-}
-
-void Reap(std::set<pid_t>* sessions) {
-  for (auto session = sessions->begin(); session != sessions->end();) {
-    int status = 0;
-    if (waitpid(*session, &status, WNOHANG) == *session) {
-      HAVEN_LOG(kInfo, "listener") << "session pid=" << *session << " ended, status "
-                                   << (WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
-      session = sessions->erase(session);
-    } else {
-      ++session;
-    }
-  }
-}
 
 }  // namespace
 
@@ -69,18 +30,21 @@ absl::Status RunListener(Transport& transport, const ListenerOptions& options, i
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Listener> listener,
                          transport.Listen(options.address));
   ready(listener->address());
-  std::set<pid_t> sessions;
+  ChildLimits limits = options.limits;
+  limits.processes = options.max_sessions;
+  SessionChildren children(limits);
   std::string last_trouble;
   for (;;) {
-    Reap(&sessions);
-    // A host that is full stops accepting: peers wait in the queue until a session ends.
-    const bool full = sessions.size() >= options.max_sessions;
-    std::array<pollfd, 2> fds = {{{stop_fd, POLLIN, 0}, {full ? -1 : listener->fd(), POLLIN, 0}}};
-    if (poll(fds.data(), fds.size(), kReapMs) < 0 && errno != EINTR) {
+    children.Look();
+    // A host that is full stops accepting: peers wait in the queue until there is room.
+    std::vector<pollfd> fds = {{stop_fd, POLLIN, 0},
+                               {children.full() ? -1 : listener->fd(), POLLIN, 0}};
+    children.Watch(fds);
+    if (poll(fds.data(), fds.size(), kLookMs) < 0 && errno != EINTR) {
       return absl::InternalError(std::strerror(errno));
     }
     if (fds[0].revents != 0) {
-      Reap(&sessions);
+      children.Look();
       return absl::OkStatus();
     }
     if (fds[1].revents == 0) continue;
@@ -95,13 +59,10 @@ absl::Status RunListener(Transport& transport, const ListenerOptions& options, i
     }
     if (!accepted->has_value()) continue;
     const UniqueFd connection(**accepted);
-    const pid_t pid = StartSession(options.session_command, connection.get());
-    if (pid < 0) {
-      HAVEN_LOG(kError, "listener") << "can not start a session: " << std::strerror(errno);
-      continue;
+    const absl::Status started = children.Start(options.session_command, connection);
+    if (!started.ok() && !absl::IsAborted(started)) {
+      HAVEN_LOG(kError, "listener") << "can not start a session: " << started;
     }
-    sessions.insert(pid);
-    HAVEN_LOG(kInfo, "listener") << "session pid=" << pid << " started";
   }
 }
 

@@ -10,19 +10,19 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/control/session_children.h"
 #include "transport/endpoint.h"
 
 namespace haven {
 
 struct ListenerOptions {
   std::string address;
-  // Runs a session; the connected descriptor is its kSessionFd.
+  // Runs a session, on the descriptors of session_children.h.
   std::vector<std::string> session_command;
-  size_t max_sessions = 64;  // More connections than that wait, or are closed.
+  size_t max_sessions = 64;  // More connections than that wait in the kernel.
+  // What whoever has not said yet who he is may take of it.
+  ChildLimits limits = {};
 };
-
-// The descriptor at which a session's process finds its connection.
-inline constexpr int kSessionFd = 3;
 
 // Accepts until `stop_fd` is readable. Reads nothing from a connection: whatever a stranger sends
 // reaches a process of its own only. Sessions live on when the listener ends. Errors of the

@@ -34,7 +34,7 @@ namespace haven {
 // The wait for the backup's LinkOffer ends with the caller's own deadline (CloseLink).
 class TransportBackupConnector final : public BackupConnector {
  public:
-  // A channel that does not take a message within this time counts as lost.
+  // A channel that does not take a message into its buffer within this time counts as lost.
   static constexpr absl::Duration kSendTimeout = absl::Milliseconds(2);
   // Messages without use to the caller that one Next() takes; a channel with more counts as lost.
   static constexpr int kMaxMessagesPerCall = 64;

@@ -47,7 +47,7 @@ struct PrimaryConnectorOptions {
 // next link stands. From the first link on there is one at every moment.
 class TransportPrimaryConnector final : public PrimaryConnector {
  public:
-  // A channel that does not take a message within this time counts as lost.
+  // A channel that does not take a message into its buffer within this time counts as lost.
   static constexpr absl::Duration kSendTimeout = absl::Milliseconds(2);
   // Connections that have said Hello and wait for an answer.
   static constexpr size_t kMaxCandidates = 2;
@@ -108,6 +108,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   static Lanes AcceptLanes(std::shared_ptr<BackupMemory> memory, absl::Duration timeout,
                            const Cancel& cancel);
   void Supersede();
+  void Keep(std::unique_ptr<Link> link);
   void FailLink(const absl::Status& cause);
   void TakeAsked(std::unique_ptr<ControlChannel> channel, const LinkAsked& asked,
                  const absl::Status& attached, const absl::StatusOr<RemoteRegion>& peer_block);

@@ -153,7 +153,10 @@ void TransportPrimaryConnector::OfferLink(LinkOffer offer) {
 void TransportPrimaryConnector::TakePrepared(uint64_t attempt,
                                              const absl::StatusOr<LinkOffer>& offer) {
   if (attempt != attempt_) return;
-  if (!offer.ok()) return FailLink(offer.status());
+  if (!offer.ok()) {
+    Send(::haven::Refuse{RefuseCode::kInternal, std::string(offer.status().message())});
+    return FailLink(offer.status());
+  }
   Send(*offer);
   if (channel_ == nullptr) return FailLink(absl::UnavailableError("the control channel was lost"));
   const bool submitted = worker_->Submit(
@@ -170,7 +173,7 @@ void TransportPrimaryConnector::TakeLanes(uint64_t attempt, Lanes lanes) {
   const bool whole = lanes.links.size() == kLinkLanes;
   if (attempt != attempt_ || !whole) {
     // The primary may have connected: what could prove its end is kept.
-    if (!lanes.links.empty()) kept_ = std::move(lanes.links.back());
+    if (!lanes.links.empty()) Keep(std::move(lanes.links.back()));
     if (attempt == attempt_) FailLink(lanes.status);
     return;
   }
@@ -185,10 +188,15 @@ void TransportPrimaryConnector::TakeLanes(uint64_t attempt, Lanes lanes) {
                              .peer_block = asked_.peer_block});
 }
 
+void TransportPrimaryConnector::Keep(std::unique_ptr<Link> link) {
+  link->Retire();
+  kept_ = std::move(link);
+}
+
 void TransportPrimaryConnector::CloseLinks() {
   Supersede();
   pump_.ClearLane();
-  if (beats_ != nullptr) kept_ = std::move(beats_);
+  if (beats_ != nullptr) Keep(std::move(beats_));
   data_.reset();
   std::erase_if(events_, [](const PrimaryEvent& event) {
     return std::holds_alternative<LinkMade>(event) || std::holds_alternative<LinkUnmade>(event);

@@ -20,6 +20,9 @@ constexpr int kKeepIdleSeconds = 10;
 constexpr int kKeepIntervalSeconds = 5;
 constexpr int kKeepProbes = 3;
 constexpr int kUserTimeoutMs = 25'000;
+// Whoever sends waits for no round trip: a message goes into the kernel's buffer as a whole, with
+// those that a peer behind a cut link has not acknowledged yet. The kernel gives what it allows.
+constexpr int kSendBufferBytes = 1 << 20;
 
 class PlainStream final : public ByteStream {
  public:
@@ -71,6 +74,7 @@ absl::Status PrepareSocket(int socket) {
     return absl::ErrnoToStatus(errno, "fcntl of a control socket");
   }
   HAVEN_RETURN_IF_ERROR(SetOption(socket, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY"));
+  HAVEN_RETURN_IF_ERROR(SetOption(socket, SOL_SOCKET, SO_SNDBUF, kSendBufferBytes, "SO_SNDBUF"));
   HAVEN_RETURN_IF_ERROR(SetOption(socket, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE"));
   HAVEN_RETURN_IF_ERROR(
       SetOption(socket, IPPROTO_TCP, TCP_KEEPIDLE, kKeepIdleSeconds, "TCP_KEEPIDLE"));

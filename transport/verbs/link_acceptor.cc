@@ -75,11 +75,16 @@ absl::StatusOr<VerbsLinkBlob> LinkAcceptor::Prepare() {
   const auto rails = static_cast<uint32_t>(rails_.size());
   for (uint32_t i = 0; i < rails; ++i) {
     const uint32_t rail = (first_rail_ + i) % rails;
+    link.used[rail] = listeners_[rail] == nullptr;
+    if (link.used[rail]) continue;
     const uint16_t port = ntohs(rdma_get_src_port(listeners_[rail].get()));
     HAVEN_ASSIGN_OR_RETURN(link.tokens[rail], MakeToken());
     blob.ways.push_back({.rail = rail,
                          .address = rails_[rail]->local().WithPort(port),
                          .token = link.tokens[rail]});
+  }
+  if (blob.ways.empty()) {
+    return absl::UnavailableError("every RDMA device of this session was removed from this host");
   }
   first_rail_ = (first_rail_ + 1) % rails;
   prepared_.push_back(std::move(link));
@@ -135,11 +140,8 @@ absl::Status LinkAcceptor::TurnLocked() {
   for (int i = 0; i < kMaxEventsPerTurn; ++i) {
     HAVEN_ASSIGN_OR_RETURN(const std::optional<CmEvent> event, channel_.Next());
     if (!event.has_value()) break;
-    if (event->type == RDMA_CM_EVENT_CONNECT_REQUEST) {
-      TakeRequestLocked(*event);
-    } else if (event->type == RDMA_CM_EVENT_DEVICE_REMOVAL) {
-      return absl::UnavailableError("the RDMA device of a listener was removed");
-    }
+    // That a device is being removed comes by CloseRail().
+    if (event->type == RDMA_CM_EVENT_CONNECT_REQUEST) TakeRequestLocked(*event);
   }
   for (Prepared& link : prepared_) {
     if (link.pair != nullptr && !link.established) FollowLocked(link);
@@ -214,6 +216,20 @@ void LinkAcceptor::FollowLocked(Prepared& link) {
           "the peer has taken the link and given it up: ", rdma_event_str((*event)->type),
           ", status ", (*event)->status));
     }
+  }
+}
+
+void LinkAcceptor::CloseRail(uint32_t rail) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  listeners_[rail].reset();
+  for (Prepared& link : prepared_) {
+    link.used[rail] = true;
+    if (link.pair == nullptr || link.rail != rail) continue;
+    link.established = false;
+    link.failure = absl::UnavailableError(
+        absl::StrCat(rails_[rail]->Describe(), " was removed from this host"));
+    const absl::Status destroyed = link.pair->Destroy();
+    if (!destroyed.ok()) HAVEN_LOG(kError, "verbs") << destroyed;
   }
 }
 

@@ -45,7 +45,7 @@ class LinkAcceptor {
 
   // Prepares one more link. The rail named first alternates, so that two links that are prepared
   // one after the other go over different rails. ResourceExhausted beyond kMaxPrepared;
-  // FailedPrecondition after CutOff().
+  // FailedPrecondition after CutOff(); Unavailable when all rails were closed.
   absl::StatusOr<VerbsLinkBlob> Prepare();
 
   // The queue pair of the link that was prepared first, once its peer has connected.
@@ -53,6 +53,10 @@ class LinkAcceptor {
   // this link by each rail and then given it up, the link is not prepared any more;
   // DeadlineExceeded: not yet, the link stays prepared, the call may be repeated.
   absl::StatusOr<Accepted> Accept(const NetDeadline& deadline);
+
+  // The device of a rail is being removed: nobody is accepted on it any more, and its queue pairs
+  // that were not handed out are destroyed.
+  void CloseRail(uint32_t rail);
 
   // Gives up what is prepared. An error: a queue pair could not be destroyed; it stays here and the
   // call may be repeated.
@@ -88,7 +92,7 @@ class LinkAcceptor {
 
   std::mutex mutex_;
   CmChannel channel_;
-  std::vector<UniqueCmId> listeners_;  // By rail.
+  std::vector<UniqueCmId> listeners_;  // By rail; null once it was closed.
   std::deque<Prepared> prepared_;
   uint32_t first_rail_ = 0;
   bool cut_off_ = false;

@@ -36,13 +36,14 @@ absl::Status QueueError(const Rail& rail, absl::string_view what, int error) {
 
 absl::StatusOr<std::unique_ptr<CmQueuePair>> CmQueuePair::Make(const Rail& rail, CmChannel channel,
                                                                UniqueCmId id) {
-  if (id->verbs != rail.context()) {
+  HAVEN_ASSIGN_OR_RETURN(std::shared_ptr<ibv_pd> pd, rail.OpenPd());
+  if (id->verbs != pd->context) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the connection goes through ",
         id->verbs == nullptr ? "no device" : ibv_get_device_name(id->verbs->device), ", not ",
         rail.Describe(), "; check the routes between the two hosts' addresses"));
   }
-  std::unique_ptr<CmQueuePair> pair(new CmQueuePair(std::move(channel), std::move(id)));
+  std::unique_ptr<CmQueuePair> pair(new CmQueuePair(std::move(pd), std::move(channel), std::move(id)));
   HAVEN_RETURN_IF_ERROR(pair->MakeQueues(rail));
   HAVEN_RETURN_IF_ERROR(pair->WatchEvents());
   return pair;
@@ -50,9 +51,9 @@ absl::StatusOr<std::unique_ptr<CmQueuePair>> CmQueuePair::Make(const Rail& rail,
 
 absl::Status CmQueuePair::MakeQueues(const Rail& rail) {
   const DeviceLimits& limits = rail.limits();
-  completion_channel_ = ibv_create_comp_channel(rail.context());
+  completion_channel_ = ibv_create_comp_channel(pd_->context);
   if (completion_channel_ == nullptr) return QueueError(rail, "a completion channel", errno);
-  cq_ = ibv_create_cq(rail.context(), static_cast<int>(limits.completion_depth), nullptr,
+  cq_ = ibv_create_cq(pd_->context, static_cast<int>(limits.completion_depth), nullptr,
                       completion_channel_, 0);
   if (cq_ == nullptr) return QueueError(rail, "a completion queue", errno);
   // Not every device says how much it takes inline; it refuses what is too much.
@@ -66,7 +67,7 @@ absl::Status CmQueuePair::MakeQueues(const Rail& rail) {
     attributes.cap.max_send_sge = 1;
     attributes.cap.max_recv_sge = 1;
     attributes.cap.max_inline_data = inline_bytes;
-    if (rdma_create_qp(id_.get(), rail.pd(), &attributes) == 0) {
+    if (rdma_create_qp(id_.get(), pd_.get(), &attributes) == 0) {
       limits_ = {.send_depth = limits.send_depth,
                  .receive_depth = limits.receive_depth,
                  .inline_bytes = attributes.cap.max_inline_data,
@@ -175,15 +176,14 @@ absl::Status CmQueuePair::Destroy() {
   if (id_ != nullptr && id_->qp != nullptr) {
     // Not rdma_destroy_qp, which does not say whether it has succeeded.
     const int error = ibv_destroy_qp(id_->qp);
-    if (error != 0) {
+    // EIO: the device was taken away, and the kernel has destroyed what was on it.
+    if (error != 0 && error != EIO) {
       return absl::InternalError(
           absl::StrCat(name_, " can not be destroyed: ", absl::ErrnoToStatus(error, "").message(),
                        "; the peer may still write here"));
     }
     id_->qp = nullptr;
   }
-  // Tells the peer, too.
-  id_.reset();
   if (cq_ != nullptr) {
     ibv_ack_cq_events(cq_, std::exchange(unacknowledged_, 0));
     if (ibv_destroy_cq(cq_) != 0) HAVEN_LOG(kWarning, "verbs") << name_ << ": its queue is left";
@@ -194,6 +194,9 @@ absl::Status CmQueuePair::Destroy() {
     ibv_destroy_comp_channel(completion_channel_);
     completion_channel_ = nullptr;
   }
+  // Tells the peer, too.
+  id_.reset();
+  pd_.reset();
   return absl::OkStatus();
 }
 

@@ -55,7 +55,7 @@ class QueuePair {
   virtual absl::Status TakePermission() = 0;
 
   // Destroys it. After OK the device knows nothing of it: no byte the peer sent through it can land
-  // any more. Repeatable.
+  // any more. Repeatable. Only this and Describe() may be called afterwards.
   virtual absl::Status Destroy() = 0;
 };
 
@@ -74,7 +74,8 @@ struct QueuePairOptions {
 class CmQueuePair final : public QueuePair {
  public:
   // Makes the queues on `id`, whose device is the rail's, whose events come to `channel` and which
-  // is not connected yet. ResourceExhausted: the device or RLIMIT_MEMLOCK allows no more.
+  // is not connected yet. ResourceExhausted: the device or RLIMIT_MEMLOCK allows no more;
+  // Unavailable: the device was removed.
   static absl::StatusOr<std::unique_ptr<CmQueuePair>> Make(const Rail& rail, CmChannel channel,
                                                            UniqueCmId id);
   ~CmQueuePair() override;
@@ -96,14 +97,16 @@ class CmQueuePair final : public QueuePair {
   absl::Status Destroy() override;
 
  private:
-  CmQueuePair(CmChannel channel, UniqueCmId id)
-      : channel_(std::move(channel)), id_(std::move(id)) {}
+  CmQueuePair(std::shared_ptr<ibv_pd> pd, CmChannel channel, UniqueCmId id)
+      : pd_(std::move(pd)), channel_(std::move(channel)), id_(std::move(id)) {}
 
   absl::Status MakeQueues(const Rail& rail);
   absl::Status WatchEvents();
   bool TakeCompletionEvents();
   bool TakeConnectionEvents();
 
+  // Keeps the device open until the end of Destroy().
+  std::shared_ptr<ibv_pd> pd_;
   CmChannel channel_;
   UniqueCmId id_;
   ibv_comp_channel* completion_channel_ = nullptr;

@@ -17,7 +17,7 @@
 namespace haven {
 
 absl::StatusOr<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::Make(
-    std::vector<std::unique_ptr<Rail>> rails, const Incarnation& peer,
+    DeviceRegistry& registry, std::vector<std::unique_ptr<Rail>> rails, const Incarnation& peer,
     const VerbsEndpointOptions& options, const Clock& clock) {
   HAVEN_CHECK(!rails.empty() && rails.size() <= kMaxRails) << "rails=" << rails.size();
   std::unique_ptr<VerbsEndpoint> endpoint(
@@ -27,6 +27,8 @@ absl::StatusOr<std::unique_ptr<VerbsEndpoint>> VerbsEndpoint::Make(
   for (const std::unique_ptr<Rail>& rail : endpoint->rails_) {
     HAVEN_LOG(kInfo, "verbs") << "rail: " << rail->Describe();
   }
+  endpoint->removals_ = registry.Subscribe(
+      [self = endpoint.get()](const RdmaDevice& device) { self->LoseDevice(device); });
   return endpoint;
 }
 
@@ -39,7 +41,39 @@ absl::Status VerbsEndpoint::Attach(const TlsControlChannel& channel) {
                      ": another process than that of this session; a session "
                      "ends with its process, start a new one"));
   }
+  HAVEN_RETURN_IF_ERROR(CheckRails());
   return acceptor_->Drop();
+}
+
+absl::Status VerbsEndpoint::CheckRails() const {
+  for (const std::unique_ptr<Rail>& rail : rails_) {
+    if (rail->pd() != nullptr) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(rails_.back()->Describe(),
+                   " was removed from this host, and no other rail is left: this session is over; "
+                   "a new one begins when there is an RDMA device again"));
+}
+
+// Called in the registry's thread. The links end by themselves: each hears of it from its own
+// connection.
+void VerbsEndpoint::LoseDevice(const RdmaDevice& device) {
+  for (uint32_t i = 0; i < rails_.size(); ++i) {
+    Rail& rail = *rails_[i];
+    if (!rail.IsOn(device)) continue;
+    acceptor_->CloseRail(i);
+    {
+      const std::lock_guard<std::mutex> lock(regions_mutex_);
+      for (Registered& region : registered_) {
+        region.registrations[i].reset();
+        region.rkeys[i] = 0;
+      }
+    }
+    rail.Close();
+    HAVEN_LOG(kError, "verbs") << rail.Describe() << " is given up";
+  }
+  const absl::Status left = CheckRails();
+  if (!left.ok()) HAVEN_LOG(kError, "verbs") << left.message();
 }
 
 uint32_t VerbsEndpoint::max_write_bytes() const {
@@ -47,10 +81,6 @@ uint32_t VerbsEndpoint::max_write_bytes() const {
   for (const std::unique_ptr<Rail>& rail : rails_)
     most = std::min(most, rail->limits().write_bytes);
   return most;
-}
-
-uint32_t VerbsEndpoint::DevicesUsed() const {
-  return rails_.size() == 2 && rails_[0]->context() != rails_[1]->context() ? 2 : 1;
 }
 
 absl::Status VerbsEndpoint::CheckRegion(uint64_t bytes) const {
@@ -67,10 +97,12 @@ absl::Status VerbsEndpoint::CheckRegion(uint64_t bytes) const {
                                                    rails_[0]->Describe(), " takes 1 to ", most));
   }
   // Each device pins the region for itself.
-  return CheckLockedMemory(ReadLockedMemoryFacts(), bytes * DevicesUsed(), "an RDMA region");
+  return CheckLockedMemory(ReadLockedMemoryFacts(), bytes * (one_device_ ? 1 : 2), "an RDMA region");
 }
 
 absl::StatusOr<LocalRegion> VerbsEndpoint::Register(uint64_t bytes, RegionAccess access) {
+  const std::lock_guard<std::mutex> lock(regions_mutex_);
+  HAVEN_RETURN_IF_ERROR(CheckRails());
   HAVEN_RETURN_IF_ERROR(CheckRegion(bytes));
   HAVEN_ASSIGN_OR_RETURN(RegionMemory memory, RegionMemory::Allocate(bytes, "an RDMA region"));
   Registered region = {
@@ -92,12 +124,14 @@ absl::Status VerbsEndpoint::RegisterOnRails(Registered& region, RegionKeys::Keys
   }
   const std::span<std::byte> bytes = region.memory.bytes();
   for (size_t rail = 0; rail < rails_.size(); ++rail) {
-    if (rail > 0 && DevicesUsed() == 1) {
+    if (rail > 0 && one_device_) {
       lkeys[rail] = lkeys[0];
       region.rkeys[rail] = region.rkeys[0];
       continue;
     }
-    UniqueMr mr(ibv_reg_mr(rails_[rail]->pd(), bytes.data(), bytes.size(), access));
+    const std::shared_ptr<ibv_pd> pd = rails_[rail]->pd();
+    if (pd == nullptr) continue;
+    UniqueMr mr(ibv_reg_mr(pd.get(), bytes.data(), bytes.size(), access));
     if (mr == nullptr) {
       const std::string message =
           absl::StrCat("registering ", bytes.size(), " bytes with ", rails_[rail]->Describe(), ": ",
@@ -129,6 +163,7 @@ absl::StatusOr<const VerbsEndpoint::Registered*> VerbsEndpoint::FindExportable(
 }
 
 absl::StatusOr<RemoteRegion> VerbsEndpoint::Export(const LocalRegion& region) const {
+  const std::lock_guard<std::mutex> lock(regions_mutex_);
   HAVEN_ASSIGN_OR_RETURN(const Registered* found, FindExportable(region));
   const std::span<std::byte> bytes = found->memory.bytes();
   return RemoteRegion{.key = PackRemoteKeys(found->rkeys),
@@ -137,6 +172,9 @@ absl::StatusOr<RemoteRegion> VerbsEndpoint::Export(const LocalRegion& region) co
 }
 
 absl::StatusOr<std::string> VerbsEndpoint::Offer(const LocalRegion& region) {
+  const absl::Status rails = CheckRails();
+  if (!rails.ok()) return absl::NotFoundError(rails.message());
+  const std::lock_guard<std::mutex> lock(regions_mutex_);
   HAVEN_ASSIGN_OR_RETURN(const Registered* found, FindExportable(region));
   const std::span<std::byte> bytes = found->memory.bytes();
   return EncodeVerbsRegionBlob({.rails = static_cast<uint32_t>(rails_.size()),
@@ -159,12 +197,30 @@ absl::StatusOr<std::string> VerbsEndpoint::PrepareLink() {
   return EncodeVerbsLinkBlob(blob);
 }
 
-// The rail of the same number, where there is one that speaks the same family.
-uint32_t VerbsEndpoint::LocalRailFor(uint32_t remote_rail, const InetAddress& address) const {
-  if (remote_rail < rails_.size() && rails_[remote_rail]->local().family() == address.family()) {
-    return remote_rail;
+// The rail of the same number, where there is one that speaks the same family; else the first one
+// that is left.
+std::optional<uint32_t> VerbsEndpoint::LocalRailFor(const LinkWayBlob& way) const {
+  const auto speaks = [&](uint32_t rail) {
+    return rails_[rail]->pd() != nullptr && rails_[rail]->local().family() == way.address.family();
+  };
+  if (way.rail < rails_.size() && speaks(way.rail)) return way.rail;
+  for (uint32_t rail = 0; rail < rails_.size(); ++rail) {
+    if (speaks(rail)) return rail;
   }
-  return 0;
+  return std::nullopt;
+}
+
+// In the blob's order; across rails, one of which was removed here, only if nothing else is left.
+std::vector<VerbsEndpoint::LinkWay> VerbsEndpoint::WaysOf(const VerbsLinkBlob& blob) const {
+  std::vector<LinkWay> ways;
+  for (const LinkWayBlob& way : blob.ways) {
+    const std::optional<uint32_t> local = LocalRailFor(way);
+    if (local.has_value()) ways.push_back({&way, *local});
+  }
+  std::stable_partition(ways.begin(), ways.end(), [this](const LinkWay& one) {
+    return one.local == one.way->rail || one.way->rail >= rails_.size();
+  });
+  return ways;
 }
 
 absl::StatusOr<std::unique_ptr<Link>> VerbsEndpoint::ConnectLink(absl::string_view blob,
@@ -172,11 +228,12 @@ absl::StatusOr<std::unique_ptr<Link>> VerbsEndpoint::ConnectLink(absl::string_vi
   HAVEN_ASSIGN_OR_RETURN(const VerbsLinkBlob link, DecodeVerbsLinkBlob(blob));
   HAVEN_RETURN_IF_ERROR(Undestroyed());
   const NetDeadline deadline(timeout);
-  absl::Status failed;
-  for (size_t i = 0; i < link.ways.size(); ++i) {
-    const LinkWayBlob& way = link.ways[i];
-    const uint32_t local = LocalRailFor(way.rail, way.address);
-    const bool last = i + 1 == link.ways.size();
+  const std::vector<LinkWay> ways = WaysOf(link);
+  absl::Status failed = absl::UnavailableError("no rail of this host reaches the peer's");
+  for (size_t i = 0; i < ways.size(); ++i) {
+    const LinkWayBlob& way = *ways[i].way;
+    const uint32_t local = ways[i].local;
+    const bool last = i + 1 == ways.size();
     absl::StatusOr<std::unique_ptr<CmQueuePair>> pair = ConnectQueuePair(
         *rails_[local], way.address, {.rail = local, .token = way.token}, options_.pair,
         last ? deadline : deadline.AtMost(deadline.Remaining() / 2));

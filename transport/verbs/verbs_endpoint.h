@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@
 #include "engine/base/clock.h"
 #include "transport/endpoint.h"
 #include "transport/tls/tls_control_channel.h"
+#include "transport/verbs/blob.h"
+#include "transport/verbs/device_registry.h"
 #include "transport/verbs/link_acceptor.h"
 #include "transport/verbs/queue_pair.h"
 #include "transport/verbs/rail.h"
@@ -45,16 +48,19 @@ struct VerbsEndpointOptions {
 //   to; Internal while a queue pair that could not be destroyed is left.
 // - ConnectLink tries the ways of the blob in their order, the first of two for half of the time;
 //   the error is the last way's.
+// - A device that is removed from this host takes its rails with it: their links fail, its memory is
+//   deregistered, and the session goes on over the other rail, if there is one. If not, Attach is
+//   FailedPrecondition, Offer NotFound, and PrepareLink and ConnectLink are Unavailable.
 // - AcceptLink: FailedPrecondition if no link is prepared, or a link was revoked. A link stays
 //   prepared after DeadlineExceeded, so that a call with a timeout of zero may be repeated.
 // - All links and blobs of one session are for the peer of the channel: Attach with another
 //   process' channel is FailedPrecondition.
 class VerbsEndpoint final : public Endpoint, private LinkOwner {
  public:
-  // `rails` has 1 .. kMaxRails elements, `peer` is the process at the other end of the channel;
-  // `clock` outlives the object. Errors of LinkAcceptor.
+  // `rails` has 1 .. kMaxRails elements, of `registry`; `peer` is the process at the other end of
+  // the channel; `registry` and `clock` outlive the object. Errors of LinkAcceptor.
   static absl::StatusOr<std::unique_ptr<VerbsEndpoint>> Make(
-      std::vector<std::unique_ptr<Rail>> rails, const Incarnation& peer,
+      DeviceRegistry& registry, std::vector<std::unique_ptr<Rail>> rails, const Incarnation& peer,
       const VerbsEndpointOptions& options, const Clock& clock);
   ~VerbsEndpoint() override;
 
@@ -74,8 +80,6 @@ class VerbsEndpoint final : public Endpoint, private LinkOwner {
                                                     absl::Duration timeout) override;
   absl::StatusOr<std::unique_ptr<Link>> AcceptLink(absl::Duration timeout) override;
 
-  const std::vector<std::unique_ptr<Rail>>& rails() const { return rails_; }
-
  private:
   struct MrDeleter {
     void operator()(ibv_mr* mr) const { ibv_dereg_mr(mr); }
@@ -90,30 +94,47 @@ class VerbsEndpoint final : public Endpoint, private LinkOwner {
 
   VerbsEndpoint(std::vector<std::unique_ptr<Rail>> rails, const Incarnation& peer,
                 const VerbsEndpointOptions& options, const Clock& clock)
-      : rails_(std::move(rails)), peer_(peer), options_(options), clock_(clock) {}
+      : rails_(std::move(rails)),
+        one_device_(rails_.size() == 1 || rails_[0]->pd() == rails_[1]->pd()),
+        peer_(peer),
+        options_(options),
+        clock_(clock) {}
 
   absl::Status CheckRegion(uint64_t bytes) const;
   absl::Status RegisterOnRails(Registered& region, RegionKeys::Keys& lkeys) const;
   absl::StatusOr<const Registered*> FindExportable(const LocalRegion& region) const;
   std::unique_ptr<Link> MakeLink(std::unique_ptr<CmQueuePair> pair, uint32_t local_rail,
                                  uint32_t remote_rail);
-  uint32_t LocalRailFor(uint32_t remote_rail, const InetAddress& address) const;
-  uint32_t DevicesUsed() const;
+  // A way of a link, and the rail of this side for it.
+  struct LinkWay {
+    const LinkWayBlob* way = nullptr;
+    uint32_t local = 0;
+  };
+  std::vector<LinkWay> WaysOf(const VerbsLinkBlob& blob) const;
+  std::optional<uint32_t> LocalRailFor(const LinkWayBlob& way) const;
+  void LoseDevice(const RdmaDevice& device);
+  absl::Status CheckRails() const;
 
   absl::Status CutPending() override;
   void NoteUndestroyed(const absl::Status& cause) override;
   absl::Status Undestroyed() const;
 
   const std::vector<std::unique_ptr<Rail>> rails_;
+  // A second rail on the same device uses the registrations of the first one.
+  const bool one_device_;
   const Incarnation peer_;
   const VerbsEndpointOptions options_;
   const Clock& clock_;
+  mutable std::mutex regions_mutex_;
   std::vector<Registered> registered_;  // By id.
   RegionKeys regions_;
   std::unique_ptr<LinkAcceptor> acceptor_;
 
   mutable std::mutex mutex_;
   absl::Status undestroyed_;  // Why a queue pair of an ended link could not be destroyed.
+
+  // Last, so that it ends first.
+  std::unique_ptr<DeviceRegistry::Subscription> removals_;
 };
 
 }  // namespace haven

@@ -48,6 +48,13 @@ VerbsLink::~VerbsLink() {
   if (!destroyed.ok()) parts_.owner->NoteUndestroyed(destroyed);
 }
 
+void VerbsLink::Retire() {
+  failure_ = Failure::kRevoked;
+  failure_reported_ = true;
+  const absl::Status destroyed = parts_.pair->Destroy();
+  if (!destroyed.ok()) HAVEN_LOG(kWarning, "verbs") << destroyed;
+}
+
 absl::Status VerbsLink::Revoke() {
   const absl::Status taken = parts_.pair->TakePermission();
   if (!taken.ok()) {

@@ -88,6 +88,9 @@ class VerbsLink final : public Link {
   int event_fd() const override { return parts_.pair->event_fd(); }
   absl::Status ArmEvent() override;
 
+  // Destroys the queue pair; if that fails, Revoke() tries again.
+  void Retire() override;
+
   // Takes the permission away, then destroys the queue pair, and those that the endpoint has
   // accepted and not handed out. Repeatable. Internal: something of it could not be destroyed.
   absl::Status Revoke() override;

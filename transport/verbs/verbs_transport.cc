@@ -11,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "transport/tls/tcp_listener.h"
 #include "transport/tls/tls_control_channel.h"
+#include "transport/verbs/device_addresses.h"
 #include "transport/verbs/verbs_address.h"
 
 namespace haven {
@@ -66,14 +67,14 @@ class VerbsTransport final : public Transport {
     HAVEN_ASSIGN_OR_RETURN(const InetAddress local, device.empty()
                                                         ? absl::StatusOr<InetAddress>(tls->local())
                                                         : AddressOfDevice(device, tls->local()));
-    HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Rail> first, Rail::Open(local, rails));
+    HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Rail> first, Rail::Open(devices_, local, rails));
     rails.push_back(std::move(first));
     if (!second.empty()) {
       HAVEN_ASSIGN_OR_RETURN(const InetAddress address, InetAddress::ParseHost(second));
-      HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Rail> rail, Rail::Open(address, rails));
+      HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Rail> rail, Rail::Open(devices_, address, rails));
       rails.push_back(std::move(rail));
     }
-    return VerbsEndpoint::Make(std::move(rails), tls->peer(), options_.endpoint,
+    return VerbsEndpoint::Make(devices_, std::move(rails), tls->peer(), options_.endpoint,
                                SystemClock::Get());
   }
 
@@ -111,6 +112,7 @@ class VerbsTransport final : public Transport {
         absl::StrCat("an address to listen at is needed: ", kVerbsAddressForm));
   }
 
+  DeviceRegistry devices_;
   std::mutex mutex_;
   VerbsTransportOptions options_;
   std::optional<InetAddress> adopted_;
