@@ -136,7 +136,7 @@ absl::StatusOr<int> RunInterval(const Options& options) {
   HAVEN_RETURN_IF_ERROR(Send(options, "interval", options.positional()[1]));
   return Answer(
       options, options.positional().front(), kExitOk,
-      absl::StrCat("the interval is ", options.positional()[1], " from the next epoch on"));
+      absl::StrCat("the interval is ", options.positional()[1], " from now on"));
 }
 
 absl::StatusOr<int> RunCodec(const Options& options) {

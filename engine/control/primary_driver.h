@@ -87,7 +87,7 @@ class PrimaryDriver : private PrimaryActions {
 
   void Unprotect() { primary_.Unprotect(clock_.NowNs()); }
   absl::Status RequestHandover() { return primary_.Handover(clock_.NowNs()); }
-  void SetInterval(int64_t interval_ns) { primary_.SetInterval(interval_ns); }
+  void SetInterval(int64_t interval_ns) { primary_.SetInterval(interval_ns, clock_.NowNs()); }
   // FailedPrecondition: this engine was started without the codec.
   absl::Status SetCodecMode(CodecMode mode);
 

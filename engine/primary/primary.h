@@ -159,7 +159,8 @@ class Primary {
   void Unprotect(int64_t now_ns);
   // FailedPrecondition unless protected.
   absl::Status Handover(int64_t now_ns);
-  void SetInterval(int64_t interval_ns) { config_.interval_ns = interval_ns; }
+  // The epoch that is awaited comes no later than so long from now.
+  void SetInterval(int64_t interval_ns, int64_t now_ns);
 
   void OnTick(int64_t now_ns);
   int64_t NextWakeNs() const;

@@ -282,6 +282,11 @@ void Primary::Pause(PauseReason reason, int64_t now_ns) {
   actions_.Report("guests stay stopped");
 }
 
+void Primary::SetInterval(int64_t interval_ns, int64_t now_ns) {
+  config_.interval_ns = interval_ns;
+  if (next_epoch_ns_ != kNever) next_epoch_ns_ = std::min(next_epoch_ns_, now_ns + interval_ns);
+}
+
 // One round of live pre-copy, or, when that is done, the first checkpoint.
 void Primary::SyncRound(int64_t now_ns) {
   sync_at_ns_ = kNever;

@@ -17,6 +17,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 // Writes down what is asked for.
@@ -128,6 +129,21 @@ TEST_F(PrimaryTest, AnEpochGoesThroughItsStepsInOrder) {
   Ack();
   EXPECT_THAT(recorder_.Take(), ElementsAre("suspend 0", "barrier", "capture", "resume 0", "send 3",
                                             "commit dirty", "release"));
+}
+
+TEST_F(PrimaryTest, AShorterIntervalDoesNotWaitForTheEndOfALongOne) {
+  Protected();
+  primary_.SetInterval(3600 * kNsPerSecond, now_ns_);
+  Pass(config_.interval_ns);
+  Checkpoint(false);
+  Ack();
+  Output(OutputOp::kRelease);
+  recorder_.Take();
+  Pass(config_.interval_ns);
+  EXPECT_THAT(recorder_.Take(), IsEmpty()) << "the long one has begun";
+  primary_.SetInterval(kNsPerMs, now_ns_);
+  Pass(kNsPerMs);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("suspend 0"));
 }
 
 TEST_F(PrimaryTest, AnOlderAcknowledgementDoesNotRebuildTheOutput) {
