@@ -134,9 +134,8 @@ absl::StatusOr<int> RunRetire(const Options& options) {
 absl::StatusOr<int> RunInterval(const Options& options) {
   HAVEN_RETURN_IF_ERROR(NeedWords(options, 2, "name a group and a time, as 25ms"));
   HAVEN_RETURN_IF_ERROR(Send(options, "interval", options.positional()[1]));
-  return Answer(
-      options, options.positional().front(), kExitOk,
-      absl::StrCat("the interval is ", options.positional()[1], " from now on"));
+  return Answer(options, options.positional().front(), kExitOk,
+                absl::StrCat("the interval is ", options.positional()[1], " from now on"));
 }
 
 absl::StatusOr<int> RunCodec(const Options& options) {

@@ -42,8 +42,8 @@ std::string AddressOf(int connection) {
     inet_ntop(AF_INET, &inet.sin_addr, text.data(), text.size());
   } else if (peer.ss_family == AF_INET6) {
     auto& inet = reinterpret_cast<sockaddr_in6&>(peer);
-    std::fill(std::begin(inet.sin6_addr.s6_addr) + kNetworkBytes,
-              std::end(inet.sin6_addr.s6_addr), uint8_t{0});
+    std::fill(std::begin(inet.sin6_addr.s6_addr) + kNetworkBytes, std::end(inet.sin6_addr.s6_addr),
+              uint8_t{0});
     inet_ntop(AF_INET6, &inet.sin6_addr, text.data(), text.size());
   }
   return text.data();
@@ -97,10 +97,9 @@ void SessionChildren::TurnAway(const std::string& address) {
 absl::Status SessionChildren::Start(const std::vector<std::string>& command,
                                     const UniqueFd& connection) {
   std::string address = AddressOf(connection.get());
-  const auto same =
-      std::count_if(children_.begin(), children_.end(), [&address](const Child& one) {
-        return one.ear.valid() && !address.empty() && one.address == address;
-      });
+  const auto same = std::count_if(children_.begin(), children_.end(), [&address](const Child& one) {
+    return one.ear.valid() && !address.empty() && one.address == address;
+  });
   if (static_cast<size_t>(same) >= limits_.strangers_per_address) {
     TurnAway(address);
     return absl::AbortedError(absl::StrCat("too many strangers from ", address));
@@ -155,7 +154,8 @@ void SessionChildren::Look() {
 
 void SessionChildren::Watch(std::vector<pollfd>& fds) const {
   for (const Child& child : children_) {
-    if (child.ear && !child.silent) fds.push_back({.fd = child.ear.get(), .events = POLLIN, .revents = 0});
+    if (child.ear && !child.silent)
+      fds.push_back({.fd = child.ear.get(), .events = POLLIN, .revents = 0});
   }
 }
 

@@ -57,7 +57,7 @@ class SessionChildren {
  private:
   struct Child {
     pid_t pid = 0;
-    UniqueFd ear;        // Not valid: its peer is known.
+    UniqueFd ear;         // Not valid: its peer is known.
     bool silent = false;  // It has closed its end.
     std::string address;
     int64_t deadline_ns = 0;

@@ -12,7 +12,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from haven_lab import registry, settings
+from haven_lab import registry, remote, settings
 from haven_lab.image import Image
 from haven_lab.machine import HostSpec, Machine
 from haven_lab.parts import Parts
@@ -135,6 +135,26 @@ class MachineTest(unittest.TestCase):
         # QEMU separates modules by commas, so that neither has one inside.
         self.assertEqual(modules.count(","), 1)
         self.assertTrue(modules.endswith(",image/initrd.gz"))
+
+
+class RemoteTest(unittest.TestCase):
+    def test_a_remote_host_runs_commands_as_one_of_the_lab_does(self):
+        with remote.Cluster({"a": remote.RemoteSpec.parse("ssh=here,lan=10.0.0.1,rail0=10.0.1.1,dev=mlx5_0")}, ["sh", "-c"]) as cluster:
+            host = cluster.host("a")
+            self.assertEqual((host.address(), host.address("rail0"), host.device("rail0")), ("10.0.0.1", "10.0.1.1", "mlx5_0"))
+            self.assertEqual(host.run("echo out; echo err >&2").err, "err\n")
+            self.assertEqual(host.run(["false"], check=False).code, 1)
+            sleeper = host.start(["sleep", "600"])
+            sleeper.kill()
+            self.assertEqual(sleeper.wait().code, -9)
+            with tempfile.TemporaryDirectory() as folder:
+                host.put(f"{folder}/file", b"\x00bytes")
+                self.assertEqual(host.get(f"{folder}/file"), b"\x00bytes")
+
+    def test_a_host_that_is_not_described_as_it_must_be_is_refused(self):
+        for text in ("ssh=here", "lan=1", "ssh=here,lan=1,what=2", "nonsense"):
+            with self.assertRaises((TypeError, ValueError)):
+                remote.RemoteSpec.parse(text)
 
 
 class HostsFileTest(unittest.TestCase):

@@ -43,7 +43,8 @@ absl::StatusOr<std::unique_ptr<CmQueuePair>> CmQueuePair::Make(const Rail& rail,
         id->verbs == nullptr ? "no device" : ibv_get_device_name(id->verbs->device), ", not ",
         rail.Describe(), "; check the routes between the two hosts' addresses"));
   }
-  std::unique_ptr<CmQueuePair> pair(new CmQueuePair(std::move(pd), std::move(channel), std::move(id)));
+  std::unique_ptr<CmQueuePair> pair(
+      new CmQueuePair(std::move(pd), std::move(channel), std::move(id)));
   HAVEN_RETURN_IF_ERROR(pair->MakeQueues(rail));
   HAVEN_RETURN_IF_ERROR(pair->WatchEvents());
   return pair;

@@ -62,8 +62,7 @@ RdmaDevice::~RdmaDevice() {
 void RdmaDevice::LetGo() {
   events_.reset();
   const UniqueFd nothing(open("/dev/null", O_RDWR | O_CLOEXEC));
-  const bool closed = nothing.valid() &&
-                      dup3(nothing.get(), context()->cmd_fd, O_CLOEXEC) >= 0 &&
+  const bool closed = nothing.valid() && dup3(nothing.get(), context()->cmd_fd, O_CLOEXEC) >= 0 &&
                       dup3(nothing.get(), context()->async_fd, O_CLOEXEC) >= 0;
   if (closed) {
     HAVEN_LOG(kInfo, "verbs") << "RDMA device " << name() << " is closed and can be removed";
@@ -101,9 +100,8 @@ bool RdmaDevice::TakeDeviceEvents() {
     } else if (event.event_type == IBV_EVENT_PORT_ERR ||
                event.event_type == IBV_EVENT_PORT_ACTIVE) {
       // Its links notice by themselves; a port that comes back serves the next one.
-      HAVEN_LOG(kWarning, "verbs") << "RDMA device " << name() << " port "
-                                   << event.element.port_num << ": "
-                                   << ibv_event_type_str(event.event_type);
+      HAVEN_LOG(kWarning, "verbs") << "RDMA device " << name() << " port " << event.element.port_num
+                                   << ": " << ibv_event_type_str(event.event_type);
     }
     // A queue pair can not be destroyed while one of its events is not acknowledged.
     ibv_ack_async_event(&event);

@@ -17,8 +17,8 @@
 namespace haven {
 
 // A device that this process has open. The kernel can not remove a device before every process has
-// let go of it: whoever has objects on it keeps a share of this one as long as they exist, and gives
-// both up when the device is being removed. With the last share the device is closed.
+// let go of it: whoever has objects on it keeps a share of this one as long as they exist, and
+// gives both up when the device is being removed. With the last share the device is closed.
 class RdmaDevice {
  public:
   // Opens the device that owns an address; null if there is none. Errors of CmChannel::Open and of

@@ -97,7 +97,8 @@ absl::Status VerbsEndpoint::CheckRegion(uint64_t bytes) const {
                                                    rails_[0]->Describe(), " takes 1 to ", most));
   }
   // Each device pins the region for itself.
-  return CheckLockedMemory(ReadLockedMemoryFacts(), bytes * (one_device_ ? 1 : 2), "an RDMA region");
+  return CheckLockedMemory(ReadLockedMemoryFacts(), bytes * (one_device_ ? 1 : 2),
+                           "an RDMA region");
 }
 
 absl::StatusOr<LocalRegion> VerbsEndpoint::Register(uint64_t bytes, RegionAccess access) {

@@ -48,7 +48,8 @@ struct VerbsEndpointOptions {
 //   to; Internal while a queue pair that could not be destroyed is left.
 // - ConnectLink tries the ways of the blob in their order, the first of two for half of the time;
 //   the error is the last way's.
-// - A device that is removed from this host takes its rails with it: their links fail, its memory is
+// - A device that is removed from this host takes its rails with it: their links fail, its memory
+// is
 //   deregistered, and the session goes on over the other rail, if there is one. If not, Attach is
 //   FailedPrecondition, Offer NotFound, and PrepareLink and ConnectLink are Unavailable.
 // - AcceptLink: FailedPrecondition if no link is prepared, or a link was revoked. A link stays

@@ -59,6 +59,11 @@ class Machine:
     def address(self, network="lan"):
         return settings.address(self.name, network)
 
+    @staticmethod
+    def device(network):
+        """The RDMA device there."""
+        return f"rxe_{network}"
+
     def start(self, *arguments, **options):
         return self.agent.start(*arguments, **options)
 

@@ -5,6 +5,7 @@ import base64
 import dataclasses
 import datetime
 import json
+import os
 import re
 import signal as signals
 import time
@@ -15,8 +16,8 @@ from haven_lab.wait import wait_until
 
 GROUP = "g1"
 PORT = 7000
-# On the disk, so that it outlives a power cut.
-DIRECTORY = "/var/lib/haven-engine"
+# On the disk, so that it outlives a power cut; elsewhere on hosts that do other work, too (bench/cluster).
+DIRECTORY = os.environ.get("HAVEN_LAB_DIRECTORY", "/var/lib/haven-engine")
 PSK = f"{DIRECTORY}.psk"
 ENGINE = "haven-engine"
 # Copying a guest's memory between emulated hosts that share the machine with other work.
@@ -62,7 +63,7 @@ class Node:
     def address(self, user=None):
         """Where its listener is, with what `user` (itself, if not given) has for RDMA."""
         rail = f",rail={(user or self).host.address('rail1')}" if self._pair.settings.two_rails else ""
-        return f"rdma:{self.host.address()}:{PORT},dev=rxe_rail0{rail}"
+        return f"rdma:{self.host.address()}:{PORT},dev={(user or self).host.device('rail0')}{rail}"
 
     def prepare(self):
         """The folder, the key and the ears that a node needs; again after it was switched on as a new one."""

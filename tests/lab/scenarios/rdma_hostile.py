@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad keys, bad peers, bad limits: clear errors, and the running protection is not disturbed."""
 
+import re
+
 from haven_lab.protection import ENGINE, PORT, PSK, Pair, WAIT_S
 from haven_lab.registry import scenario
 
@@ -91,7 +93,7 @@ def _credentials(pair, report):
     a.run([ENGINE, "keygen", "psk", "/root/wrong.psk"])
     _expect_complaint(pair, report, "a wrong key is told", "key", to, "--psk=/root/wrong.psk")
     listening = pair.node("b").listener.err
-    report.check("the backup says so, too", "need the same pre-shared key" in listening, listening)
+    report.check("the backup says so, too", "need the same pre-shared key" in listening)
     a.run(["mkdir", "-p", _AUTHORITY])
     a.run([ENGINE, "keygen", "ca", _AUTHORITY])
     for name in ("a", "b"):
@@ -123,14 +125,15 @@ def _expired_peers(pair, report, listener, own):
     shown = "-cert /root/old.crt -key /root/a.key -CAfile /root/ca.crt -tls1_3"
     to = f"{pair.node('b').host.address()}:{_TLS_PORT}"
     client = c.run(f"sleep 2 | openssl s_client -connect {to} {shown}", check=False)
-    report.check("a primary whose certificate has expired is refused, and told why", "expired" in client.err, client.err[-300:])
+    report.check("a primary whose certificate has expired is refused, and told why", "certificate expired" in client.err, client.err.splitlines()[-1])
     pair.wait(lambda: "certificate has expired" in listener.err, WAIT_S, "the backup to say why it refuses")
-    server = c.start(f"openssl s_server -accept {_FAKE_PORT + 1} {shown} -Verify 1")
+    # It ends with its input.
+    server = c.start(f"tail -f /dev/null | openssl s_server -accept {_FAKE_PORT + 1} {shown} -Verify 1")
     server.wait_for_output("ACCEPT")
     to = f"--backup=rdma:{c.address()}:{_FAKE_PORT + 1},dev=rxe_rail0"
     certified = [*own, f"--certificate={_AUTHORITY}/a.crt"]
     _expect_complaint(pair, report, "a backup whose certificate has expired is refused", "certificate has expired", to, *certified)
-    report.check("it is told why", "expired" in server.err, server.err[-300:])
+    report.check("it is told why", "certificate expired" in server.err, server.err.splitlines()[-1])
     server.kill()
 
 
@@ -153,7 +156,7 @@ def _locked_memory(pair, report):
     listener = b.start([*limited, *words])
     listener.wait_for_output("listens at")
     _expect_complaint(pair, report, "the backup's is told to the primary", "RLIMIT_MEMLOCK", f"--backup={listen}", f"--psk={PSK}")
-    report.check("and in the backup's log", "RLIMIT_MEMLOCK" in listener.err, listener.err[-300:])
+    report.check("and in the backup's log", "RLIMIT_MEMLOCK" in listener.err)
     listener.kill()
 
 
@@ -163,6 +166,6 @@ def _strangers(pair, report):
     report.check("the control port and the session's door are open", str(PORT) in ports and len(ports) >= 2, " ".join(ports))
     said = c.run(["python3", "-c", _STRANGER, b.address(), *ports], timeout_s=120).out.strip()
     report.check("a stranger has talked nonsense to every port", said.startswith("talked"), said)
-    listening = pair.node("b").listener.err
-    report.check("the listener says whom it turns away", "is turned away" in listening or "is not a TLS" in listening, listening[-500:])
+    listener = pair.node("b").listener
+    pair.wait(lambda: re.search(rf"{c.address()}:\d+: the peer does not speak TLS 1.3", listener.err), WAIT_S, "the backup to say who talks nonsense")
     pair.expect_flow(pair.node("a"))
