@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
+#include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -14,12 +16,31 @@
 
 namespace haven {
 
-bool IsVifOfDomain(absl::string_view name, uint32_t domid) {
-  if (!absl::ConsumePrefix(&name, absl::StrCat("vif", domid, "."))) return false;
-  absl::ConsumeSuffix(&name, "-emu");
-  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+namespace {
+
+bool IsNumber(absl::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
     return absl::ascii_isdigit(static_cast<unsigned char>(c));
   });
+}
+
+}  // namespace
+
+bool HasVifName(absl::string_view name, uint32_t domid) {
+  if (!absl::ConsumePrefix(&name, absl::StrCat("vif", domid, "."))) return false;
+  absl::ConsumeSuffix(&name, "-emu");
+  return IsNumber(name);
+}
+
+bool IsVifOfDomain(const std::string& name, uint32_t domid, const std::string& devices) {
+  if (HasVifName(name, domid)) return true;
+  std::error_code error;
+  const std::filesystem::path device =
+      std::filesystem::read_symlink(std::filesystem::path(devices) / name / "device", error);
+  if (error) return false;
+  const std::string back_end = device.filename().string();
+  absl::string_view number = back_end;
+  return absl::ConsumePrefix(&number, absl::StrCat("vif-", domid, "-")) && IsNumber(number);
 }
 
 absl::StatusOr<std::vector<std::string>> FindVifs(uint32_t domid) {

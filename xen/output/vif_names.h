@@ -12,12 +12,16 @@
 namespace haven {
 
 // True for the names that Xen's toolstack gives to the NICs of a domain: vifDOMID.N, and
-// vifDOMID.N-emu for the card that a device model emulates. A name that the administrator has
-// chosen (vifname=) stands in xenstore only, in the back end's directory: whoever reads it there
-// passes it on like these.
-bool IsVifOfDomain(absl::string_view name, uint32_t domid);
+// vifDOMID.N-emu for the card that a device model emulates.
+bool HasVifName(absl::string_view name, uint32_t domid);
 
-// The devices of this host with such a name, sorted. Unavailable: the kernel does not list them.
+// True for a NIC of the domain, whatever it is called: one with such a name, or with another that
+// the administrator has chosen (vifname=), which the kernel shows as the back end vif-DOMID-N.
+// `devices` is where the kernel shows its network devices.
+bool IsVifOfDomain(const std::string& name, uint32_t domid,
+                   const std::string& devices = "/sys/class/net");
+
+// The NICs of the domain on this host, sorted. Unavailable: the kernel does not list them.
 absl::StatusOr<std::vector<std::string>> FindVifs(uint32_t domid);
 
 }  // namespace haven

@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <system_error>
 
@@ -29,7 +31,9 @@ void Signal(const std::string& guest, int number, const char* what) {
 }  // namespace
 
 std::vector<pid_t> FindToolstackMonitors(const std::string& guest, const std::string& proc) {
-  const std::string log = absl::StrCat("xl-", guest, ".log");
+  // The monitor of a copy that was promoted here writes under the name that the copy had before.
+  const std::array<std::string, 2> logs = {absl::StrCat("xl-", guest, ".log"),
+                                           absl::StrCat("xl-", guest, "--incoming.log")};
   std::vector<pid_t> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(proc, error)) {
@@ -40,7 +44,10 @@ std::vector<pid_t> FindToolstackMonitors(const std::string& guest, const std::st
     if (!comm.ok() || absl::StripAsciiWhitespace(*comm) != "xl") continue;
     const std::filesystem::path out =
         std::filesystem::read_symlink(entry.path() / "fd" / "1", error);
-    if (!error && out.filename() == log) found.push_back(pid);
+    if (error || std::find(logs.begin(), logs.end(), out.filename().string()) == logs.end()) {
+      continue;
+    }
+    found.push_back(pid);
   }
   return found;
 }

@@ -15,8 +15,8 @@ namespace haven {
 // So they are stopped (SIGSTOP), and go on (SIGCONT) when the register has said that the
 // protection is over; then they find the end of the guest, and do what is theirs to do.
 //
-// They are known by the file that they write to, xl-NAME.log. `proc` is where the kernel shows its
-// processes.
+// They are known by the file that they write to, xl-NAME.log, or xl-NAME--incoming.log for a guest
+// that came here as a copy. `proc` is where the kernel shows its processes.
 std::vector<pid_t> FindToolstackMonitors(const std::string& guest,
                                          const std::string& proc = "/proc");
 

@@ -44,6 +44,12 @@ TEST_F(ToolstackMonitorTest, IsKnownByItsLog) {
   EXPECT_THAT(Find("web"), IsEmpty());
 }
 
+TEST_F(ToolstackMonitorTest, OfAPromotedCopyKeepsTheNameOfTheLog) {
+  Process("17", "xl", "/var/log/xen/xl-web1--incoming.log");
+  Process("18", "xl", "/var/log/xen/xl-web11--incoming.log");
+  EXPECT_THAT(Find("web1"), ElementsAre(17));
+}
+
 TEST_F(ToolstackMonitorTest, OtherProgramsAreNone) {
   Process("17", "tail", "/var/log/xen/xl-web1.log");
   Process("18", "xlsomething", "/var/log/xen/xl-web1.log");
