@@ -90,6 +90,7 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   // not stop either.
   protocol.suspend_deadline_ns = std::max(protocol.suspend_deadline_ns, protocol.detect_ns);
   protocol.progress_ns = std::max(protocol.progress_ns, protocol.detect_ns);
+  protocol.protected_age_ns = std::max(protocol.protected_age_ns, protocol.detect_ns);
   protocol.open_deadline_ns = std::max(protocol.open_deadline_ns, 5 * protocol.detect_ns);
   protocol.rearm_ns = record.rearm_us * kNsPerUs;
   protocol.pause_budget_ns = record.pause_budget_us * kNsPerUs;
