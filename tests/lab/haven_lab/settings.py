@@ -11,8 +11,9 @@ import tempfile
 LAB = pathlib.Path(__file__).resolve().parent.parent
 ROOT = LAB.parent.parent
 
-# The networks of the lab with their numbers and MTUs. Soft-RoCE is set up on the rails; the LAN carries everything else.
-NETWORKS = {"lan": (0, 1500), "rail0": (1, 9000), "rail1": (2, 9000)}
+# The networks of the lab with their numbers and MTUs. Soft-RoCE is set up on the rails; the guests of Xen hosts and their
+# clients are in the guests' network; the LAN carries everything else.
+NETWORKS = {"lan": (0, 1500), "rail0": (1, 9000), "rail1": (2, 9000), "guests": (3, 1500)}
 # The hosts there can be, in the order of their numbers; image/hosts gives them names.
 HOST_NAMES = ("a", "b", "c", "d")
 

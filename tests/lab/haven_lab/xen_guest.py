@@ -7,6 +7,10 @@ from haven_lab.wait import wait_until
 
 # A copy's console is called by the name that it has while it waits, NAME--incoming.
 _CONSOLE = "/var/log/xen/console/guest-{}*.log"
+# In the guests' network, behind the bridge that hosts have there.
+ADDRESS = "10.9.3.100"
+_NIC = "mac=00:16:3e:00:00:64,bridge=xenbr0"
+_SHELL_PORT = 2323
 # A host's processor is emulated, and shared with whatever else the machine does.
 _CREATE_TIMEOUT_S = 600
 
@@ -14,27 +18,34 @@ _CREATE_TIMEOUT_S = 600
 class XenGuest:
     """One guest, wherever it runs."""
 
-    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16):
-        """A turn of its workload rewrites `turn_kb` KiB; `pace_s` seconds lie between two."""
+    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16, address=None, more=()):
+        """A turn of its workload rewrites `turn_kb` KiB; `pace_s` seconds lie between two. With an `address` it has a NIC.
+
+        `more` are further lines of its file.
+        """
         self.name = name
-        self._config = "\n".join(
-            [
-                f'name="{name}"',
-                'type="pvh"',
-                'kernel="/guest/vmlinuz"',
-                'ramdisk="/guest/initrd.gz"',
-                f'cmdline="console=hvc0 quiet lab.pace={pace_s} lab.kb={turn_kb}"',
-                f"memory={memory_mb}",
-                f"vcpus={vcpus}",
-                "",
-            ]
-        )
+        self.address = address
+        line = f"console=hvc0 quiet lab.pace={pace_s} lab.kb={turn_kb}"
+        lines = [
+            f'name="{name}"',
+            'type="pvh"',
+            'kernel="/guest/vmlinuz"',
+            'ramdisk="/guest/initrd.gz"',
+            f'cmdline="{line}{f" lab.address={address}/24" if address else ""}"',
+            f"memory={memory_mb}",
+            f"vcpus={vcpus}",
+            *([f'vif=["{_NIC}"]'] if address else []),
+            *more,
+            "",
+        ]
+        self._config = "\n".join(lines)
 
     def create(self, host):
         """Starts it on a host, whose own Linux goes before its guests from then on."""
         path = f"/tmp/{self.name}.cfg"
         host.put(path, self._config.encode())
-        host.run("xl sched-credit2 -d Domain-0 -w 8192")
+        # What an earlier one of its name has said is not its word.
+        host.run(f"rm -f {_CONSOLE.format(self.name)}; xl sched-credit2 -d Domain-0 -w 8192")
         host.run(["xl", "create", path], timeout_s=_CREATE_TIMEOUT_S)
 
     def console(self, host):
@@ -58,6 +69,11 @@ class XenGuest:
     def wait_for_turn(self, host, turn, timeout_s=300):
         """Until it has told of this turn."""
         wait_until(lambda: self.turns(host) >= turn, timeout_s, f"turn {turn} of guest {self.name}", interval_s=1)
+
+    def shell(self, client, line, check=True):
+        """Carries out a line in the guest, asked for by a host of its network; what it prints."""
+        words = f"timeout 60 busybox nc {self.address} {_SHELL_PORT}"
+        return client.run(["bash", "-c", words], stdin=f"{line}\nexit\n", check=check).out
 
     def is_there(self, host):
         """Whether there is a domain of this name."""

@@ -1,18 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two Xen hosts with haven-engine, a and b, and a register in etcd on c; guests are protected from a to b."""
+"""Two Xen hosts with haven-engine, a and b, and a register in etcd on c; guests are protected from one to the other."""
 
+import datetime
 import json
 
-from haven_lab.wait import wait_until
+from haven_lab.agent_client import CommandFailed
+from haven_lab.machine import HostSpec
+from haven_lab.wait import DeadlineExceeded, wait_until
 
-_ENGINE = "haven-engine"
+# Hosts with guests, and one outside them for the arbiter and for clients.
+_NETWORKS = ("lan", "rail0", "rail1", "guests")
+XEN_PAIR = (
+    HostSpec("a", networks=_NETWORKS, kind="xen", memory_mb=2048),
+    HostSpec("b", networks=_NETWORKS, kind="xen", memory_mb=2048),
+    HostSpec("c", networks=("lan", "guests"), memory_mb=512),
+)
+
+ENGINE = "haven-engine"
 _PORT = 7000
 # On the disk, so that it outlives a power cut.
-_DIRECTORY = "/var/lib/haven-engine"
-_PSK = f"{_DIRECTORY}.psk"
+DIRECTORY = "/var/lib/haven-engine"
+_PSK = f"{DIRECTORY}.psk"
 _WAIT_S = 180
 # Building a copy by the toolstack, and copying a guest's memory, on emulated processors.
-_SYNC_TIMEOUT_S = 900
+SYNC_TIMEOUT_S = 240
 # Emulated processors are late for the engine's usual times.
 _POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy-threads=0")
 
@@ -20,60 +31,161 @@ _POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy
 class XenPair:
     """A context is not needed: everything ends with the hosts."""
 
-    def __init__(self, lab):
-        self._lab = lab
+    def __init__(self, lab, interval="500ms", detect="6s"):
+        self.lab = lab
+        self._interval = interval
+        self._detect = detect
         self._arbiter = f"etcd:{lab.host('c').address()}:2379"
-        lab.files += [f"{_DIRECTORY}/*.{suffix}" for suffix in ("status", "events")]
+        self._psk = None
+        self.listeners = {}
+        self._guards = {}
+        self.etcd = None
+        lab.files += [f"{DIRECTORY}/*.{suffix}" for suffix in ("status", "events")]
+        lab.files += ["/var/log/xen/*.log", "/var/log/xen/console/*.log"]
 
     @property
     def a(self):
-        return self._lab.host("a")
+        return self.lab.host("a")
 
     @property
     def b(self):
-        return self._lab.host("b")
+        return self.lab.host("b")
+
+    @property
+    def c(self):
+        return self.lab.host("c")
+
+    def other(self, host):
+        return self.b if host is self.a else self.a
 
     def start(self):
-        """The arbiter, a key that both hosts have, and a listener on b."""
-        url = f"http://{self._lab.host('c').address()}:2379"
+        """The arbiter, a key that both hosts have, and a listener on each."""
+        url = f"http://{self.c.address()}:2379"
         etcd = ["etcd", "--data-dir", "/run/etcd", "--listen-client-urls", url, "--advertise-client-urls", url]
-        self._lab.host("c").start(etcd).wait_for_output("ready to serve client requests|serving", _WAIT_S)
+        self.etcd = self.c.start(etcd)
+        self.etcd.wait_for_output("ready to serve client requests|serving", _WAIT_S)
+        # A client that is not answered asks again in even intervals, and not each time after twice the time.
+        self.c.run("sysctl -qw net.ipv4.tcp_thin_linear_timeouts=1")
+        self.a.run([ENGINE, "keygen", "psk", _PSK])
+        self._psk = self.a.get(_PSK)
         for host in (self.a, self.b):
-            host.run(["mkdir", "-p", _DIRECTORY])
-        self.a.run([_ENGINE, "keygen", "psk", _PSK])
-        self.b.put(_PSK, self.a.get(_PSK), mode=0o600)
-        words = [_ENGINE, "backup", f"--directory={_DIRECTORY}", "--node=b", f"--listen={self._address()}"]
-        words += [f"--arbiter={self._arbiter}", f"--psk={_PSK}", *_POLICY, "--apply-threads=0"]
-        self.b.start(words).wait_for_output("listens at", _WAIT_S)
+            self.listen(host)
 
-    def protect(self, guest, *words):
-        """Starts the protection of a guest that runs on a; its guard's command."""
-        command = [_ENGINE, "protect", f"xen:{guest.name}", f"--directory={_DIRECTORY}", "--node=a"]
-        command += [f"--backup={self._address()}", f"--arbiter={self._arbiter}", f"--psk={_PSK}"]
-        command += ["--interval=500ms", "--detect=10s", "--epoch-bytes=32M", "--codec=off", *_POLICY, *words]
-        return self.a.start(command)
+    def listen(self, host, *words):
+        """Makes a host one that takes copies."""
+        host.run(["mkdir", "-p", DIRECTORY])
+        host.put(_PSK, self._psk, mode=0o600)
+        command = [ENGINE, "backup", f"--directory={DIRECTORY}", f"--node={host.name}", f"--listen={self._address(host)}"]
+        command += [f"--arbiter={self._arbiter}", f"--psk={_PSK}", *_POLICY, "--apply-threads=0", *words]
+        self.listeners[host.name] = host.start(command)
+        self.listeners[host.name].wait_for_output("listens at", _WAIT_S)
+
+    def protect(self, guest, *words, on=None):
+        """Starts the protection of a guest that runs on a, or on another host; its guard's command."""
+        host = on or self.a
+        command = [ENGINE, "protect", f"xen:{guest.name}", f"--directory={DIRECTORY}", f"--node={host.name}"]
+        command += [f"--backup={self._address(self.other(host))}", f"--return-address={self._address(host)}"]
+        command += [f"--arbiter={self._arbiter}", f"--psk={_PSK}", f"--interval={self._interval}"]
+        command += [f"--detect={self._detect}", "--epoch-bytes=32M", "--codec=off", *_POLICY, *words]
+        self._guards[host.name] = host.start(command)
+        return self._guards[host.name]
+
+    def ask(self, host, *words, check=True, timeout_s=_WAIT_S):
+        """A command of an operator: ask(pair.a, "unprotect", "g1")."""
+        return host.run([ENGINE, words[0], f"--directory={DIRECTORY}", *words[1:]], check=check, timeout_s=timeout_s)
+
+    def kill(self, host, *parts, signal="KILL", group="g1"):
+        """Sends a signal to the "guard", the "engine" or the "session" of a host, as many as are named, in one breath."""
+        holder = f"$(cat {DIRECTORY}/{group}.lock)"
+        find = {"guard": holder, "engine": f"$(pgrep -P {holder} -f ' engine ')", "session": holder}
+        find["toolstack"] = "$(pgrep -f 'xl migrate-receive' | head -n 1)"
+        host.run(f"kill -{signal} {' '.join(find[part] for part in parts)}")
+
+    def domains(self, host):
+        """The names of the domains there, without the first."""
+        rows = host.run("xl list", timeout_s=_WAIT_S).out.splitlines()[2:]
+        return [row.split()[0] for row in rows]
+
+    def wait_for(self, condition, what, timeout_s=_WAIT_S):
+        """wait_until(), at a pace that leaves the hosts' processors alone."""
+        return wait_until(condition, timeout_s, what, interval_s=0.5)
+
+    def complaint(self, host, text, timeout_s=_WAIT_S, group="g1"):
+        """Waits until the status or an event of a host contains a text; the whole sentence."""
+
+        def look():
+            status = self.status(host, group)
+            said = [status.get("last_error", ""), status.get("reason", "")]
+            said += [f"{event['cause']} {event.get('detail', '')}" for event in self.events(host, group)[-20:]]
+            return next((each for each in said if text in each), None)
+
+        return self.wait_for(look, f"{host.name} to say {text!r}", timeout_s)
 
     def status(self, host, group="g1"):
         try:
-            return json.loads(host.get(f"{_DIRECTORY}/{group}.status").decode())
+            return json.loads(host.get(f"{DIRECTORY}/{group}.status").decode())
         except (OSError, ValueError):
             return {}
 
     def events(self, host, group="g1"):
         try:
-            return [json.loads(line) for line in host.get(f"{_DIRECTORY}/{group}.events").decode().splitlines()]
+            return [json.loads(line) for line in host.get(f"{DIRECTORY}/{group}.events").decode().splitlines()]
         except OSError:
             return []
 
-    def wait_until_protected(self, epochs):
-        """Until so many epochs are committed, and the register lets b be promoted. The status."""
+    def wait_until_protected(self, epochs, host=None, timeout_s=SYNC_TIMEOUT_S):
+        """Until so many epochs more are committed, and the register lets the other host be promoted. The status."""
+        host = host or self.a
+        first = None
 
         def look():
-            status = self.status(self.a)
-            protected = status.get("state") == "protected" and status["register"]["mode"] == "promotable"
-            return status if protected and status["epoch"]["committed"] >= epochs else None
+            nonlocal first
+            self._expect_not_refused(host)
+            status = self.status(host)
+            if status.get("role") != "primary" or status["state"] != "protected" or status["register"]["mode"] != "promotable":
+                first = None
+                return None
+            committed = status["epoch"]["committed"]
+            first = committed if first is None else first
+            return status if committed >= first + epochs else None
 
-        return wait_until(look, _SYNC_TIMEOUT_S, "the guest on a to be protected", interval_s=1)
+        try:
+            return wait_until(look, timeout_s, f"the guest on {host.name} to be protected", interval_s=0.5)
+        except DeadlineExceeded as error:
+            raise DeadlineExceeded(f"{error}: {self.status(host)}") from error
 
-    def _address(self):
-        return f"rdma:{self.b.address()}:{_PORT},dev=rxe_rail0"
+    def _expect_not_refused(self, host):
+        guard = self._guards.get(host.name)
+        if guard is not None and not guard.running and host.agent.lost is None and guard.wait().code in (1, 2, 4):
+            raise CommandFailed(f"protect on {host.name} ended: {guard.err}")
+
+    def replace(self, host):
+        """A blank host in the place of one whose power was cut, with a listener."""
+        self.lab.restore(host.name)
+        self._guards.pop(host.name, None)
+        self.listen(host)
+
+    def promotions(self, host):
+        """How many there have been on a host."""
+        return sum(event["to"] == "promoted" for event in self.events(host))
+
+    def wait_for_promotion(self, host, already=0, timeout_s=_WAIT_S):
+        """The events of the next promotion there after so many, from the suspicion to its end, once it has ended."""
+
+        def look():
+            events = self.events(host)
+            ends = [at for at, event in enumerate(events) if event["to"] == "promoted"]
+            if len(ends) <= already:
+                return None
+            begin = max(at for at in range(ends[-1]) if events[at]["to"] == "promoting" and events[at]["from"] != "promoting")
+            return events[begin : ends[-1] + 1]
+
+        return wait_until(look, timeout_s, f"a promotion on {host.name}")
+
+    @staticmethod
+    def event_s(event):
+        """When an event was, by time.time() of this machine: the hosts' clocks are set from it."""
+        return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+    def _address(self, host):
+        return f"rdma:{host.address()}:{_PORT},dev=rxe_rail0"

@@ -73,10 +73,19 @@ def _killed(host, report):
     holding.wait_for_output(r"domid=\d+", _PATIENCE_S)
     report.check("the copy waits, paused", "p" in _domains(host).get("web1--incoming", ""))
     refused = _try(host, "abandon", check=False)
-    report.check("a second copy is refused with the remedy", refused.code == 1 and "xl destroy" in refused.err, refused.err)
+    report.check("nobody else gets hold of the guest", refused.code == 1 and "has hold of it" in refused.err, refused.err)
     host.run("pkill -9 -x xen_replica_tri")
     wait_until(lambda: _gone(host), _PATIENCE_S, "the copy of a killed process to be destroyed")
     report.check("the copy of a killed process is destroyed", True)
+    holding = host.start([_TRIAL, "hold", "web1"])
+    holding.wait_for_output(r"domid=\d+", _PATIENCE_S)
+    host.run("kill -9 $(pgrep -f 'xl migrate-receive' | head -n 1) $(pgrep -x xen_replica_tri)")
+    holding.wait(_PATIENCE_S)
+    left = _domains(host).get("web1--incoming", "")
+    report.check("what both leave that were killed together is paused", "p" in left, left)
+    refused = _try(host, "abandon", check=False)
+    report.check("a second copy is refused with the remedy", refused.code == 1 and "xl destroy" in refused.err, refused.err)
+    host.run("xl destroy web1--incoming", timeout_s=_PATIENCE_S)
 
 
 def _refused(host, report):

@@ -2,12 +2,10 @@
 """A real guest on a real Xen host: what replication sees of it, and what it costs."""
 
 import re
-import time
 
 from haven_lab.machine import HostSpec
 from haven_lab.registry import scenario
 from haven_lab.xen_guest import XenGuest
-from haven_lab.xen_pair import XenPair
 
 _HOSTS = (HostSpec("a", kind="xen", memory_mb=2048),)
 
@@ -37,38 +35,3 @@ def probe(lab, report, epochs):
     found = robbed.wait(timeout_s=600)
     report.check("a log that was taken away is noticed", "lost guest" in found.out, (found.out + found.err)[-500:])
     report.check("all RAM equals the copy even so", found.code == 0, (found.out + found.err)[-500:])
-
-
-_PAIR = (
-    HostSpec("a", kind="xen", memory_mb=2048),
-    HostSpec("b", kind="xen", memory_mb=2048),
-    HostSpec("c", networks=("lan",), memory_mb=512),
-)
-
-
-@scenario("xen-failover", "a guest on Xen goes on when its host loses power", hosts=_PAIR)
-def failover(lab, report):
-    pair = XenPair(lab)
-    pair.start()
-    guest = XenGuest()
-    guest.create(pair.a)
-    guest.wait_for_turn(pair.a, 3)
-    report.step("the guest is up")
-    pair.protect(guest)
-    status = pair.wait_until_protected(epochs=3)
-    report.step(f"it is protected: {status['epoch']['committed']} epochs")
-    guest.wait_for_turn(pair.a, guest.turns(pair.a) + 2)
-    committed = pair.status(pair.a)["epoch"]["committed"]
-    seen = guest.turns(pair.a)
-    pair.a.power_cut()
-    cut_s = time.monotonic()
-    guest.wait_for_turn(pair.b, 1)
-    report.figure("power cut to the guest's next word", time.monotonic() - cut_s, "s")
-    promoted = [event for event in pair.events(pair.b) if event["to"] == "promoted"]
-    report.check("nothing that was committed is lost", promoted and promoted[-1]["epoch"] >= committed, f"{promoted}, before {committed}")
-    first = guest.first_turn(pair.b)
-    # The turns that it told of in epochs that were never committed are told again.
-    report.check("it goes on where it was", 0 < first <= seen + 1, f"turn {first} after turn {seen}")
-    guest.wait_for_turn(pair.b, first + 5)
-    report.check("its memory is sound", not guest.damage(pair.b), guest.damage(pair.b))
-    report.check("it is there by its name", guest.is_there(pair.b), pair.b.run("xl list").out)

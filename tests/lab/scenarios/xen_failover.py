@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest on Xen that serves clients goes on when its host loses power, as often as that happens."""
+
+import random
+import statistics
+import time
+
+from haven_lab.guest_client import GuestClient
+from haven_lab.registry import scenario
+from haven_lab.xen_guest import ADDRESS, XenGuest
+from haven_lab.xen_pair import XEN_PAIR, XenPair
+
+_EPOCHS_UNDER_LOAD = 4
+# The cut comes at any moment of some epochs.
+_CUT_WITHIN_S = 3.0
+
+
+class Cuts:
+    """The same guest and the same connections through one power cut after the other, from host to host and back."""
+
+    def __init__(self, lab, report):
+        self._report = report
+        self._pair = XenPair(lab)
+        self._guest = XenGuest(address=ADDRESS)
+        self._random = random.Random()
+        self._client = None
+        self._times = {}
+        self._answers_s = []
+
+    def start(self):
+        self._pair.start()
+        self._guest.create(self._pair.a)
+        self._guest.wait_for_turn(self._pair.a, 1)
+        self._report.step("the guest is up")
+        self._client = GuestClient(self._pair.c, ADDRESS)
+        self._report.step("its client has an answer on every connection")
+        self._pair.protect(self._guest)
+
+    def cut(self, primary):
+        """Cuts the power of the host where the guest runs, under load. The host where it goes on."""
+        pair, client, backup = self._pair, self._client, self._pair.other(primary)
+        status = pair.wait_until_protected(_EPOCHS_UNDER_LOAD, primary)
+        self._report.step(f"protected on {primary.name}: epoch {status['epoch']['committed']}, pause {status['pause']}")
+        time.sleep(self._random.uniform(0, _CUT_WITHIN_S))
+        client.stat()
+        committed = pair.status(primary)["epoch"]["committed"]
+        seen = self._guest.turns(primary)
+        primary.power_cut()
+        cut_s = time.time()
+        answers = client.answers()
+        events = pair.wait_for_promotion(backup)
+        client.wait_for_answer(answers)
+        first_s = time.time()
+        client.wait_for_answers(answers)
+        all_s = time.time()
+        self._note("power cut to suspicion", pair.event_s(events[0]) - cut_s)
+        self._note("suspicion to running", pair.event_s(events[-1]) - pair.event_s(events[0]))
+        self._note("power cut to the first answer", first_s - cut_s)
+        self._note("power cut to an answer on every connection", all_s - cut_s)
+        keys = client.verify()
+        self._report.check("nothing that was committed is lost", events[-1]["epoch"] >= committed, f"{events[-1]['epoch']}, before {committed}")
+        first = self._guest.first_turn(backup)
+        # The turns that it told of in epochs that were never committed are told again.
+        self._report.check("it goes on where it was", 0 < first <= seen + 1, f"turn {first} after turn {seen}")
+        self._report.check("its memory is sound", not self._guest.damage(backup), self._guest.damage(backup))
+        self._report.step(f"goes on on {backup.name}: every connection, {keys} keys as acknowledged; first answer after {first_s - cut_s:.1f} s")
+        return backup
+
+    def end(self, host):
+        answers = self._client.stop()
+        self._report.check("every answer was the right one, on connections that were never lost", answers > 0, f"{answers} answers")
+        self._report.check("it is there by its name", self._guest.is_there(host), host.run("xl list").out)
+        for name, values in self._times.items():
+            self._report.figure(f"{name}, median", statistics.median(values), "s")
+            self._report.figure(f"{name}, longest", max(values), "s")
+
+    def replace(self, host):
+        self._pair.replace(host)
+
+    def _note(self, name, value):
+        self._times.setdefault(name, []).append(value)
+
+
+def _run(lab, report, cuts):
+    world = Cuts(lab, report)
+    world.start()
+    primary = lab.host("a")
+    for number in range(1, cuts + 1):
+        report.step(f"power cut {number} of {cuts}")
+        lost, primary = primary, world.cut(primary)
+        if number < cuts:
+            world.replace(lost)
+    world.end(primary)
+
+
+@scenario("xen-failover", "a guest on Xen serves its clients on when its host loses power, again and again", hosts=XEN_PAIR, cuts=3)
+def failover(lab, report, cuts):
+    _run(lab, report, cuts)
+
+
+@scenario("xen-soak", "the same, many times", hosts=XEN_PAIR, in_tests_run=False, cuts=50)
+def soak(lab, report, cuts):
+    _run(lab, report, cuts)
