@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# For tests/run and tests/lab/demo: the Debian packages they need. Sourced; leaves nothing behind but the packages.
+# For tests/run and tests/lab/demo-shm: the Debian packages they need. Sourced; leaves nothing behind but the packages.
 INSTALL_POLICY=()
 
 # Installs what is missing of packages.txt beside this file, with root or sudo only then; the log goes to the file
