@@ -120,7 +120,7 @@ class Backup {
   void SetState(State state, const char* cause);
   bool Receiving() const;
   bool StillWanted(int64_t now_ns) const;
-  bool Forgotten(const std::optional<Register>& current, int64_t now_ns) const;
+  bool Forgotten(const std::optional<Register>& current) const;
   int64_t ClaimNs() const;
 
   const BackupConfig config_;

@@ -123,7 +123,7 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
         if (state_ == State::kStale) SetState(State::kStandby, "the register names this session");
       } else if (unwanted_ && current.has_value()) {
         Abandon("the protection has ended");
-      } else if (Forgotten(current, now_ns)) {
+      } else if (Forgotten(current)) {
         Abandon("the primary is silent, and the register says that nobody is protected");
       } else {
         poll_at_ns_ = now_ns + config_.register_poll_ns;
@@ -163,10 +163,12 @@ bool Backup::StillWanted(int64_t now_ns) const {
   return handover_ || operator_asked_ || now_ns >= last_sign_ns_ + config_.detect_ns;
 }
 
-// The word that ended the protection may have been lost with the primary's engine.
-bool Backup::Forgotten(const std::optional<Register>& current, int64_t now_ns) const {
+// The word that ended the protection may have been lost with the primary's engine. An answer to a
+// question from before the silence says nothing: it may have waited here while this process stood
+// still, and `promotable` may have been granted since.
+bool Backup::Forgotten(const std::optional<Register>& current) const {
   return current.has_value() && current->mode == RegisterMode::kNone &&
-         now_ns >= last_sign_ns_ + config_.forget_ns;
+         register_.asked_ns() >= last_sign_ns_ + config_.forget_ns;
 }
 
 void Backup::OnCutOff(const absl::Status& status) {

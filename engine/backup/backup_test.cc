@@ -257,6 +257,20 @@ TEST_F(BackupTest, AReplicaOfASilentPrimaryGoesWhenTheRegisterSaysThatNobodyIsPr
   EXPECT_THAT(recorder_.Take(), Contains("abandon"));
 }
 
+TEST_F(BackupTest, AnAnswerFromBeforeTheSilenceEndsNoReplica) {
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  backup_.OnLinkRequest(kSession, 1, now_ns_);
+  backup_.OnLinkUp(1, now_ns_);
+  Commit(1);
+  backup_.OnTick(now_ns_);
+  EXPECT_THAT(recorder_.Take(), Contains("ask"));
+  // The process stands still with the answer, and this session becomes promotable meanwhile.
+  now_ns_ += config_.forget_ns;
+  Answer(Verdict::kGranted, Value(RegisterMode::kNone));
+  EXPECT_THAT(recorder_.Take(), Not(Contains("abandon")));
+  EXPECT_EQ(backup_.state(), Backup::State::kStandby);
+}
+
 TEST_F(BackupTest, AReplicaOfASilentPrimaryIsKeptAsABaseWhileTheRegisterSaysSolo) {
   Standby();
   Pass(config_.detect_ns);
