@@ -246,7 +246,8 @@ void Backup::OnTick(int64_t now_ns) {
 }
 
 int64_t Backup::ClaimNs() const {
-  return std::max(last_sign_ns_ + config_.detect_ns, claim_not_before_ns_);
+  const int64_t patience_ns = (HAVEN_MUTANT(kSlowToClaim) ? 10 : 1) * config_.detect_ns;
+  return std::max(last_sign_ns_ + patience_ns, claim_not_before_ns_);
 }
 
 int64_t Backup::NextWakeNs() const {

@@ -34,6 +34,10 @@ enum class Mutant {
   kBaselineBeforeAck,       // What is known of the replica moves when an epoch fails, too.
   kBaselineSurvivesPlain,   // Pages that go plain do not change what is known of the replica.
   kReferToWritten,          // Pages may refer to pages that the same epoch writes.
+  kRecordTooLate,           // The host's record does not say that a session began.
+  kResendAll,               // A new link sends every page again.
+  kSlowToClaim,             // A silent primary is given ten times the detection time.
+  kForgetDeadline,          // An attempt at a session has no deadline.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

@@ -6,7 +6,9 @@
 #include <variant>
 
 #include "engine/base/check.h"
+#include "engine/base/mutant.h"
 #include "engine/replica/control_block.h"
+#include "engine/replica/immediate.h"
 
 namespace haven {
 
@@ -77,7 +79,7 @@ void BackupDriver::Poll() {
 int64_t BackupDriver::NextWakeNs() const {
   const int64_t wake = std::min(backup_.NextWakeNs(), next_beat_ns_);
   const bool waiting = waiting_count_ > 0 && applier_->CanSubmit();
-  return waiting ? std::min(wake, waiting_[0].not_before_ns) : wake;
+  return waiting ? std::min(wake, waiting_[0].since_ns + apply_delay_ns_) : wake;
 }
 
 bool BackupDriver::DeliverAnswers() {
@@ -231,6 +233,9 @@ bool BackupDriver::TakeImmediates() {
     absl::StatusOr<std::optional<VerifiedEpoch>> result = reader_->OnImmediate(immediate);
     if (!result.ok()) {
       last_error_ = result.status();
+      if (HAVEN_MUTANT(kCommitBeforeData) && IsCommitImmediate(immediate)) {
+        Acknowledge(backup_.session(), link_number_, immediate & ~kCommitImmediateBit);
+      }
       backup_.OnBadEpoch();
       return true;
     }

@@ -42,8 +42,7 @@ struct BackupDriverOptions {
   BackupConfig protocol;
   unsigned apply_threads = 1;
   bool recheck_crc = true;
-  int64_t apply_delay_ns = 0;       // The simulation's slow host: a committed epoch waits so long.
-  int64_t beat_ns = 20 * kNsPerMs;  // Between heartbeats on the control channel.
+  int64_t beat_ns = 20 * kNsPerMs;      // Between heartbeats on the control channel.
   int64_t stuck_ns = 1 * kNsPerSecond;  // A poll that comes later than this: a stuck session.
 };
 
@@ -72,6 +71,8 @@ class BackupDriver : private BackupActions {
 
   // An operator's word.
   absl::Status Promote() { return backup_.Promote(clock_.NowNs()); }
+  // The simulation's slow host: a committed epoch waits so long before it is applied.
+  void SetApplyDelay(int64_t ns) { apply_delay_ns_ = ns; }
 
   const Backup& backup() const { return backup_; }
   const absl::Status& last_error() const { return last_error_; }
@@ -155,10 +156,11 @@ class BackupDriver : private BackupActions {
   // Committed by the reader, not yet handed to the applier: in order, and when they may be.
   struct Waiting {
     VerifiedEpoch epoch;
-    int64_t not_before_ns = 0;
+    int64_t since_ns = 0;
   };
   std::array<Waiting, kMaxUnappliedEpochs> waiting_;
   size_t waiting_count_ = 0;
+  int64_t apply_delay_ns_ = 0;
 
   LinkNumber link_number_ = kNoLink;
   Link* link_ = nullptr;

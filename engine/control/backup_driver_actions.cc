@@ -79,7 +79,7 @@ void BackupDriver::Apply(Epoch epoch) {
 // Keeps an epoch that the reader has committed until the applier gets it.
 void BackupDriver::Remember(const VerifiedEpoch& epoch) {
   HAVEN_CHECK_LT(waiting_count_, waiting_.size());
-  waiting_[waiting_count_++] = Waiting{epoch, clock_.NowNs() + options_.apply_delay_ns};
+  waiting_[waiting_count_++] = Waiting{epoch, clock_.NowNs()};
   applied_pages_ += epoch.record.totals.page_count;
   received_bytes_ += epoch.record.totals.payload_bytes;
 }
@@ -87,7 +87,7 @@ void BackupDriver::Remember(const VerifiedEpoch& epoch) {
 bool BackupDriver::SubmitWaiting(bool all) {
   size_t taken = 0;
   while (taken < waiting_count_ && applier_->CanSubmit() &&
-         (all || clock_.NowNs() >= waiting_[taken].not_before_ns)) {
+         (all || clock_.NowNs() >= waiting_[taken].since_ns + apply_delay_ns_)) {
     applier_->Submit(waiting_[taken++].epoch);
   }
   std::move(waiting_.begin() + static_cast<ptrdiff_t>(taken),

@@ -103,6 +103,8 @@ class PrimaryDriver : private PrimaryActions {
   int64_t alive_until_ns() const { return alive_until_ns_.load(std::memory_order_relaxed); }
   // The lane for heartbeats while a link is up, else null.
   Link* beat_link() const { return beat_link_; }
+  // The epoch in flight does not fit the journal as it is filled now.
+  bool waits_for_room() const { return shipper_ != nullptr && shipper_->waiting_for_room(); }
   const SessionMemory* session_memory() const { return shipper_ ? &shipper_->memory() : nullptr; }
 
  private:

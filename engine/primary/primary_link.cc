@@ -2,6 +2,7 @@
 //
 // Sessions and links in the primary's state machine (DESIGN.md sections 5 and 7).
 #include "engine/base/check.h"
+#include "engine/base/mutant.h"
 #include "engine/primary/primary.h"
 
 namespace haven {
@@ -11,7 +12,7 @@ void Primary::TryLink(int64_t now_ns) {
   HAVEN_CHECK(link_state_ == LinkState::kDown);
   link_retry_at_ns_ = kNever;
   if (session_ == kNoSession) {
-    open_deadline_ns_ = now_ns + config_.session_deadline_ns;
+    if (!HAVEN_MUTANT(kForgetDeadline)) open_deadline_ns_ = now_ns + config_.session_deadline_ns;
     session_ = ids_.NextId();
     link_ = kNoLink;
     link_state_ = LinkState::kOpeningSession;
@@ -79,6 +80,7 @@ void Primary::LinkLost(const char* cause, int64_t now_ns) {
   open_deadline_ns_ = kNever;
   link_retry_at_ns_ = now_ns + config_.link_retry_ns;
   if (no_commit_since_ns_ == kNever) no_commit_since_ns_ = now_ns;
+  if (HAVEN_MUTANT(kResendAll)) actions_.MarkAllDirty();
   actions_.Report(cause);
   // Nobody can be promoted yet, so nobody has to wait: but a checkpoint whose output is let go like
   // this can not be the first one of a protection (FlightDone looks at holding_).

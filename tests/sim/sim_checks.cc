@@ -105,6 +105,20 @@ void SimChecks::OnEpoch(uint64_t session, uint32_t link, uint64_t epoch) {
   last = LastEpoch{epoch, link};
 }
 
+// Whatever has failed since: what the backup has is not sent again.
+void SimChecks::OnCheckpoint(uint64_t pages, uint64_t written) {
+  if (pages <= written) return;
+  Violate(absl::StrCat("I6: a checkpoint carries ", pages, " pages, the guests have written ",
+                       written, " since the last committed one"));
+}
+
+// Its successor has a history of its own: whoever is to destroy it must not forget it.
+void SimChecks::OnRefused(CopyId copy) {
+  const std::vector<uint64_t>& cut = copies_[copy].cut;
+  if (std::all_of(cut.begin(), cut.end(), [](uint64_t step) { return step == UINT64_MAX; })) return;
+  Violate(absl::StrCat("I4: copy ", copy, " is let go although another one went on from it"));
+}
+
 void SimChecks::OnBarrier(bool all_stopped) {
   if (!all_stopped) Violate("I2: the output barrier was set while a guest was running");
 }

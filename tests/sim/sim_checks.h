@@ -63,6 +63,11 @@ class SimChecks {
   void OnBarrier(bool all_stopped);
   // An epoch is put on the wire.
   void OnEpoch(uint64_t session, uint32_t link, uint64_t epoch);
+  // A checkpoint of a protected group carries so many pages; the guests have written so many since
+  // the state that the backup has committed.
+  void OnCheckpoint(uint64_t pages, uint64_t written);
+  // A guard lets go of a copy, as of one that was never protected.
+  void OnRefused(CopyId copy);
 
   uint64_t released() const { return released_; }
   uint64_t promotions() const { return promotions_; }

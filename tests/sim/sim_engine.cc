@@ -6,32 +6,25 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
-#include "engine/base/mutant.h"
 #include "engine/control/status_words.h"
 #include "tests/sim/sim_session.h"
 
 namespace haven {
 
-namespace {
-
-std::vector<GuestPorts> Ports(SimGroup& group) {
-  std::vector<GuestPorts> ports;
-  for (const auto& guest : group.guests()) ports.push_back({guest.get(), guest.get()});
-  return ports;
-}
-
-}  // namespace
-
 SimEngine::SimEngine(const SimShared& shared, int host, SimGroup& group, const SimClock& clock,
-                     std::function<void(SimCall)> dial, std::function<void()> ended)
+                     std::function<void(SimCall)> dial, SimEngineGuest::Protecting protecting,
+                     std::function<void()> ended)
     : shared_(shared),
       host_(host),
+      group_(group),
       clock_(clock),
       dial_(std::move(dial)),
       ended_(std::move(ended)),
-      fabric_(shared.memory),
+      life_(SimProcess::kEngine, host, shared.event),
+      fabric_(shared.memory, [this] { return life_.Acts(); }),
+      output_(group.output(), life_),
       pump_(shared.network.scheduler(), clock, shared.config.primary.detect_ns / 10),
-      arbiter_(shared.arbiter, shared.network, host,
+      arbiter_(shared.arbiter, shared.network, life_, host,
                [this](const RegisterAnswer& answer) {
                  answers_.push_back(answer);
                  loop_.Wake();
@@ -45,11 +38,17 @@ SimEngine::SimEngine(const SimShared& shared, int host, SimGroup& group, const S
   options.protocol.domains = shared.config.guests;
   options.stuck_ns = shared.config.stuck_ns;
   options.codec = shared.config.codec;
-  driver_ = std::make_unique<PrimaryDriver>(options, Ports(group), group.output(), *this, arbiter_,
+  std::vector<GuestPorts> ports;
+  for (const auto& guest : group.guests()) {
+    guests_.push_back(std::make_unique<SimEngineGuest>(*guest, life_, protecting));
+    ports.push_back({guests_.back().get(), guests_.back().get()});
+  }
+  driver_ = std::make_unique<PrimaryDriver>(options, std::move(ports), output_, *this, arbiter_,
                                             shared_.ids, pool_, clock, *this);
 }
 
 SimEngine::~SimEngine() {
+  life_.Kill();
   if (channel_ != nullptr) channel_->Close();
   pump_.ClearLane();
 }
@@ -61,22 +60,58 @@ void SimEngine::Start(const Register* current) {
 
 // EngineLoop::Turn.
 void SimEngine::Turn() {
+  if (!life_.Acts()) return;
   while (!answers_.empty()) {
     const RegisterAnswer answer = std::move(answers_.front());
     answers_.pop_front();
     driver_->OnArbiterAnswer(answer);
   }
   driver_->Poll();
+  if (life_.dead()) return;
   Vouch();
   FollowLink();
+  NoteEpoch();
+  NoteRoom();
+  if (driver_->primary().end() == PrimaryEnd::kNotYet || std::exchange(reported_end_, true)) return;
+  ended_();
+}
+
+void SimEngine::NoteEpoch() {
   const Primary& primary = driver_->primary();
   const uint64_t sent_bytes = driver_->counters().total_wire_bytes;
-  if (std::exchange(sent_bytes_, sent_bytes) != sent_bytes &&
-      primary.epoch_in_flight() != kNoEpoch) {
-    shared_.guests.checks.OnEpoch(primary.session(), primary.link(), primary.epoch_in_flight());
+  if (std::exchange(sent_bytes_, sent_bytes) == sent_bytes) return;
+  if (primary.epoch_in_flight() == kNoEpoch) return;
+  shared_.guests.checks.OnEpoch(primary.session(), primary.link(), primary.epoch_in_flight());
+  const uint64_t checkpoints = driver_->counters().epochs;
+  if (std::exchange(checkpoints_, checkpoints) != checkpoints) NoteCheckpoint();
+}
+
+void SimEngine::NoteCheckpoint() {
+  const Primary& primary = driver_->primary();
+  const std::shared_ptr<SimSession> peer = peer_.lock();
+  if (peer == nullptr || primary.role() != Primary::Role::kProtected) return;
+  uint64_t written = 0;
+  for (uint32_t i = 0; i < shared_.config.guests; ++i) {
+    const std::optional<SimState> committed = peer->Committed(primary.session(), i);
+    // A log that was lost since says that every page may be dirty.
+    if (!committed.has_value() || committed->capture < group_.all_dirty_capture()) return;
+    written += group_.guests()[i]->PagesSince(committed->step);
   }
-  if (primary.end() == PrimaryEnd::kNotYet || std::exchange(reported_end_, true)) return;
-  ended_();
+  shared_.guests.checks.OnCheckpoint(driver_->counters().last_pages, written);
+}
+
+// Room comes with the next apply, or with the answer to a request for more.
+void SimEngine::NoteRoom() {
+  constexpr int64_t kAnswerNs = 5 * kNsPerMs;
+  const int64_t now_ns = shared_.network.scheduler().now_ns();
+  if (!driver_->waits_for_room()) {
+    no_room_since_ns_ = kNever;
+  } else if (no_room_since_ns_ == kNever) {
+    no_room_since_ns_ = now_ns;
+  } else if (now_ns >= no_room_since_ns_ + kAnswerNs) {
+    no_room_since_ns_ = now_ns;
+    shared_.strike(SimFault::kJournalFull);
+  }
 }
 
 void SimEngine::Vouch() {
@@ -107,11 +142,12 @@ void SimEngine::OnReport(const char* cause) {
                              primary.acked_epoch(), "]"));
 }
 
-void SimEngine::LoseChannel() {
-  if (channel_ == nullptr) return;
+bool SimEngine::LoseChannel() {
+  if (channel_ == nullptr) return false;
   channel_->Lose();
   channel_.reset();
   Push(ChannelLost{absl::UnavailableError("simulated: the channel was lost")});
+  return true;
 }
 
 void SimEngine::Push(ConnectorEvent event) {
@@ -120,7 +156,7 @@ void SimEngine::Push(ConnectorEvent event) {
 }
 
 std::optional<ConnectorEvent> SimEngine::Next() {
-  if (events_.empty()) return std::nullopt;
+  if (life_.dead() || events_.empty()) return std::nullopt;
   ConnectorEvent event = std::move(events_.front());
   events_.pop_front();
   return event;
@@ -134,6 +170,7 @@ bool SimEngine::Reachable() const {
 // The process of the last session is asked first; the listener if that is gone, refuses for good or
 // does not answer in half of the time.
 void SimEngine::OpenSession(SessionId session, const ReplicaBase& base) {
+  if (!life_.Acts()) return;
   DropSession();
   hello_ = Hello{};
   hello_.session = session;
@@ -190,7 +227,6 @@ void SimEngine::TakeWelcome(uint64_t attempt, const Welcome& welcome,
     return;
   }
   asking_parked_ = false;
-  const LocalRegion old_block = memory_.peer_block;
   memory_ = SessionMemory{};
   memory_.session = welcome.session;
   memory_.geometry = welcome.geometry;
@@ -204,9 +240,7 @@ void SimEngine::TakeWelcome(uint64_t attempt, const Welcome& welcome,
     memory_.image = *fabric_.Register(staging, RegionAccess::kLocal);
   }
   memory_.scratch = *fabric_.Register(PrimaryBeatLane::kScratchBytes, RegionAccess::kLocal);
-  memory_.peer_block = HAVEN_MUTANT(kBelieveOldAck) && !old_block.bytes.empty()
-                           ? old_block
-                           : *fabric_.Register(kPeerBlockBytes, RegionAccess::kRemoteWrite);
+  memory_.peer_block = *fabric_.Register(kPeerBlockBytes, RegionAccess::kRemoteWrite);
   memory_.max_write_bytes = fabric_.max_write_bytes();
   memory_.domain_count = static_cast<uint16_t>(shared_.config.guests);
   channel_ = std::move(channel);
@@ -216,6 +250,7 @@ void SimEngine::TakeWelcome(uint64_t attempt, const Welcome& welcome,
 }
 
 void SimEngine::DropSession() {
+  if (!life_.Acts()) return;
   CloseLink();
   if (channel_ != nullptr) channel_->Close();
   channel_.reset();
@@ -225,6 +260,7 @@ void SimEngine::DropSession() {
 }
 
 void SimEngine::Send(const ControlMessage& message) {
+  if (!life_.Acts()) return;
   SimChannel::Send(channel_, host_, [weak = peer_, channel = channel_, message] {
     if (const auto session = weak.lock()) session->TakeMessage(channel, message);
   });

@@ -9,7 +9,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
+#include "tests/sim/sim_engine_ports.h"
 #include "tests/sim/sim_process.h"
 
 namespace haven {
@@ -38,20 +40,24 @@ class SimEngine final : public BackupConnector,
                         public PrimaryObserver,
                         public std::enable_shared_from_this<SimEngine> {
  public:
-  // `dial`: a new connection to the other host's listener.
+  // `dial`: a new connection to the other host's listener. `protecting`: writes down that a session
+  // begins.
   SimEngine(const SimShared& shared, int host, SimGroup& group, const SimClock& clock,
-            std::function<void(SimCall)> dial, std::function<void()> ended);
+            std::function<void(SimCall)> dial, SimEngineGuest::Protecting protecting,
+            std::function<void()> ended);
   ~SimEngine() override;
 
   void Start(const Register* current);
   PrimaryDriver& driver() { return *driver_; }
   const PrimaryDriver& driver() const { return *driver_; }
   SimLoop& loop() { return loop_; }
+  SimLife& life() { return life_; }
   bool asks_arbiter() const { return driver_->primary().registers().busy(); }
 
-  // Faults.
-  void LoseChannel();
-  void BreakData();
+  // Faults; false: there is nothing to break.
+  bool LoseChannel();
+  bool BreakData();
+  bool LandOldAck();
 
   // BackupConnector.
   void OpenSession(SessionId session, const ReplicaBase& base) override;
@@ -76,7 +82,11 @@ class SimEngine final : public BackupConnector,
   void Push(ConnectorEvent event);
   void Turn();
   void Vouch();
+  void NoteEpoch();
+  void NoteCheckpoint();
+  void NoteRoom();
   void FollowLink();
+  void KeepAck();
   void Call(uint64_t attempt, bool parked);
   void AskForLink(LinkNumber number, uint64_t attempt);
   bool Reachable() const;
@@ -84,10 +94,14 @@ class SimEngine final : public BackupConnector,
 
   const SimShared shared_;
   const int host_;
+  SimGroup& group_;
   const SimClock& clock_;
   std::function<void(SimCall)> dial_;
   std::function<void()> ended_;
+  SimLife life_;
   SimFabric fabric_;
+  std::vector<std::unique_ptr<SimEngineGuest>> guests_;
+  SimEngineOutput output_;
   CopyPool pool_{0};
   SimPump pump_;
   SimArbiterPort arbiter_;
@@ -109,6 +123,9 @@ class SimEngine final : public BackupConnector,
   SessionId followed_session_ = kNoSession;
   LinkNumber followed_link_ = kNoLink;
   uint64_t sent_bytes_ = 0;
+  uint64_t checkpoints_ = 0;
+  int64_t no_room_since_ns_ = kNever;
+  std::vector<std::byte> old_ack_;  // The last one of an earlier link.
   bool reported_end_ = false;
 };
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The links of a simulated engine: asked for, opened, closed, broken.
+#include <algorithm>
 #include <utility>
 
+#include "engine/replica/peer_block.h"
 #include "tests/sim/sim_engine.h"
 #include "tests/sim/sim_session.h"
 
@@ -21,6 +23,7 @@ std::shared_ptr<SimLink> SimEngine::MakeLink(SimPath path, std::function<void()>
 }
 
 void SimEngine::OpenLink(LinkNumber number) {
+  if (!life_.Acts()) return;
   CloseLink();
   shared_.network.scheduler().After(shared_.network.DelayNs(),
                                     [weak = weak_from_this(), number, attempt = attempt_] {
@@ -75,6 +78,8 @@ void SimEngine::TakeOffer(uint64_t attempt, const LinkOffer& offer, SimLanes lan
 }
 
 void SimEngine::CloseLink() {
+  if (!life_.Acts()) return;
+  KeepAck();
   ++attempt_;
   pump_.ClearLane();
   lanes_.Destroy();
@@ -83,8 +88,25 @@ void SimEngine::CloseLink() {
   });
 }
 
-void SimEngine::BreakData() {
-  if (lanes_.data != nullptr) lanes_.data->Break();
+bool SimEngine::BreakData() {
+  if (lanes_.data == nullptr) return false;
+  lanes_.data->Break();
+  return true;
+}
+
+void SimEngine::KeepAck() {
+  if (lanes_.data == nullptr || memory_.peer_block.bytes.empty()) return;
+  const std::span<const std::byte> ack = memory_.peer_block.bytes.subspan(kAckOffset, kAckBytes);
+  old_ack_.assign(ack.begin(), ack.end());
+}
+
+// What the destruction of the old link excludes as a rule (DESIGN.md section 5): the names in it
+// are the second line.
+bool SimEngine::LandOldAck() {
+  if (old_ack_.empty() || lanes_.data == nullptr) return false;
+  std::copy(old_ack_.begin(), old_ack_.end(), memory_.peer_block.bytes.begin() + kAckOffset);
+  loop_.Wake();
+  return true;
 }
 
 }  // namespace haven

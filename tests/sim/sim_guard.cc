@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// Copies of the group on the simulated hosts: what their guards and operators do (engine/control/
-// guard.h).
+#include "tests/sim/sim_guard.h"
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,209 +11,307 @@
 
 namespace haven {
 
-void SimWorld::StartGuard(int host, std::shared_ptr<SimGroup> group) {
-  auto guard = std::make_unique<Guard>();
-  guard->world = this;
-  guard->host = host;
-  guard->group = std::move(group);
-  HAVEN_CHECK(hosts_[host].guard == nullptr);
-  hosts_[host].guard = std::move(guard);
+namespace {
+
+// Between attempts at the output.
+constexpr int64_t kRetryNs = 10 * kNsPerMs;
+
+}  // namespace
+
+SimGuard::SimGuard(SimWorld& world, int host)
+    : world_(world), host_(host), life_(SimProcess::kGuard, host, world.shared_.event) {}
+
+SimGuard::~SimGuard() {
+  life_.Kill();
+  if (engine_ != nullptr) engine_->life().Kill();
 }
 
-void SimWorld::StartEngine(int host, const Register* current) {
-  Guard& guard = *hosts_[host].guard;
-  guard.engine = std::make_shared<SimEngine>(
-      shared_, host, *guard.group, *hosts_[host].clock,
-      [this, host](const SimCall& call) { Connect(host, call); },
-      [this, host] { OnEngineEnded(host); });
-  Trace(absl::StrCat("host ", host, " engine starts for ", guard.group->owner()));
-  guard.engine->Start(current);
+SimGroup& SimGuard::group() { return *world_.hosts_[host_].copy; }
+
+void SimGuard::HangUntil(int64_t until_ns) {
+  hung_until_ns_ = std::max(hung_until_ns_, until_ns);
+  if (loop_ != nullptr) loop_->HangUntil(until_ns);
 }
 
-// The guard's way after a grant: output first, then an engine that looks for a backup.
-void SimWorld::OpenThenStart(int host, Register current) {
-  Guard* guard = hosts_[host].guard.get();
-  if (guard == nullptr || !guard->up || guard->engine != nullptr) return;
-  if (!guard->group->output().OpenAll().ok()) {
-    return scheduler_.After(10 * kNsPerMs, [this, host, current, copy = guard->group->copy()] {
-      const std::unique_ptr<Guard>& again = hosts_[host].guard;
-      if (again == nullptr || again->group->copy() != copy || again->recovery != nullptr) return;
-      OpenThenStart(host, current);
+bool SimGuard::hung() const { return world_.scheduler_.now_ns() < hung_until_ns_; }
+
+void SimGuard::Later(int64_t ns, std::function<void()> run) {
+  world_.scheduler_.After(ns, [weak = weak_from_this(), run = std::move(run)] {
+    const std::shared_ptr<SimGuard> self = weak.lock();
+    if (self == nullptr || !self->life_.Acts()) return;
+    const int64_t left_ns = self->hung_until_ns_ - self->world_.scheduler_.now_ns();
+    if (left_ns > 0) return self->Later(left_ns, run);
+    run();
+  });
+}
+
+// Guard::SavePhase.
+absl::Status SimGuard::SavePhase(GroupPhase phase) {
+  if (!life_.Acts()) return SimDead();
+  return world_.SavePhase(host_, phase, life_);
+}
+
+// Guard::Run returns an error: the process ends, and the service manager starts the next one.
+void SimGuard::GiveUp(const absl::Status& cause) {
+  if (life_.dead()) return;
+  world_.Trace(absl::StrCat("host ", host_, " guard gives up: ", cause.message()));
+  Die();
+}
+
+void SimGuard::Start() {
+  if (!life_.Acts()) return;
+  if (!world_.hosts_[host_].record.has_value()) return End();
+  Recover(world_.hosts_[host_].record->phase == GroupPhase::kDeposed);
+}
+
+// Guard::Recover.
+void SimGuard::Recover(bool deposed) {
+  SimWorld::Host& host = world_.hosts_[host_];
+  if (host.copy == nullptr || host.copy->AllVanished()) {
+    // Nothing is held and nothing can run. The register stays as it is.
+    world_.Trace(absl::StrCat("host ", host_, " guard: none of the guests exists any more"));
+    host.record.reset();
+    world_.RemoveCopy(host_);
+    End();
+    return world_.Reboot();
+  }
+  const SimRecord& record = *host.record;
+  ending_ = record.phase == GroupPhase::kEnding || host.copy->AnyVanished();
+  loop_ = std::make_unique<SimLoop>(
+      world_.scheduler_, *host.clock, [this] { Drive(); },
+      [this] { return recovery_ == nullptr ? kNever : recovery_->NextWakeNs(); });
+  loop_->HangUntil(hung_until_ns_);
+  port_ = std::make_unique<SimArbiterPort>(
+      world_.arbiter_, world_.network_, life_, host_, [this](const RegisterAnswer& answer) {
+        if (recovery_ == nullptr) return;
+        recovery_->OnArbiterAnswer(answer, world_.hosts_[host_].clock->NowNs());
+        if (loop_ != nullptr) loop_->Wake();
+      });
+  RecoveryConfig config;
+  config.owner = record.owner;
+  config.is_new = record.phase == GroupPhase::kNew;
+  config.ending = ending_;
+  config.arbiter_retry_ns = 30 * kNsPerMs;
+  config.poll_ns = 40 * kNsPerMs;
+  config.patience_ns = world_.config_.primary.solo_patience_ns;
+  config.takeback_ns = 1500 * kNsPerMs;
+  recovery_ = std::make_unique<Recovery>(config, *this, *port_, world_.ids_);
+  const int64_t now_ns = host.clock->NowNs();
+  if (deposed) {
+    recovery_->StartDeposed(now_ns);
+  } else {
+    recovery_->StartAfterCrash(now_ns);
+  }
+  if (loop_ != nullptr) loop_->Wake();
+}
+
+// Guard::Drive, one turn.
+void SimGuard::Drive() {
+  if (!life_.Acts()) return;
+  const int64_t now_ns = world_.hosts_[host_].clock->NowNs();
+  recovery_->OnTick(now_ns);
+  if (life_.dead()) return;
+  if (recovery_->state() == Recovery::State::kDeposed) {
+    const absl::Status saved = SavePhase(GroupPhase::kDeposed);
+    if (!saved.ok()) return GiveUp(saved);
+  }
+  if (destroyed_.has_value()) {
+    recovery_->OnGuestsDestroyed(*std::exchange(destroyed_, std::nullopt), now_ns);
+  }
+  if (recovery_->outcome() != Recovery::Outcome::kNotYet) OnRecovered();
+}
+
+// The end of Guard::Recover.
+void SimGuard::OnRecovered() {
+  SimWorld::Host& host = world_.hosts_[host_];
+  const Recovery::Outcome outcome = recovery_->outcome();
+  register_ = recovery_->current();
+  DropRecovery();
+  switch (outcome) {
+    case Recovery::Outcome::kAbsent:
+      if (!ending_) return StartEngine();
+      return EndProtection();
+    case Recovery::Outcome::kOpen: {
+      absl::Status saved;
+      if (ending_) {
+        world_.checks_.OnProtectionEnded(world_.arbiter_.truth(), host.record->owner);
+        saved = SavePhase(GroupPhase::kEnding);
+      } else if (host.record->phase == GroupPhase::kDeposed) {
+        saved = SavePhase(GroupPhase::kProtecting);
+      }
+      if (!saved.ok()) return GiveUp(saved);
+      return ending_ ? EndProtection() : OpenAndGoOn();
+    }
+    case Recovery::Outcome::kDestroyed:
+    case Recovery::Outcome::kRefused:
+      if (outcome == Recovery::Outcome::kRefused) world_.checks_.OnRefused(host.copy->copy());
+      host.record.reset();
+      world_.RemoveCopy(host_);
+      return End();
+    case Recovery::Outcome::kNotYet:
+      break;
+  }
+  HAVEN_CHECK(false) << "no outcome";
+}
+
+void SimGuard::ResumeGuests() {
+  for (const auto& guest : group().guests()) {
+    if (life_.Acts()) guest->Resume().IgnoreError();
+  }
+}
+
+void SimGuard::StopGuests() {
+  for (const auto& guest : group().guests()) {
+    if (life_.Acts()) guest->Request().IgnoreError();
+  }
+}
+
+// Guard::Keeper::DestroyGuests; a domain takes a moment to go.
+void SimGuard::DestroyGuests() {
+  if (!life_.Acts()) return;
+  world_.checks_.OnDeposedDestroyed(world_.arbiter_.truth(), group().owner());
+  Later(world_.random_.Between(1, 10) * kNsPerMs, [this] {
+    absl::Status status = SavePhase(GroupPhase::kDeposed);
+    for (const auto& guest : group().guests()) {
+      if (status.ok() && life_.Acts()) status = guest->Destroy();
+    }
+    if (status.ok() && life_.Acts()) status = group().output().Discard();
+    if (life_.dead()) return;
+    destroyed_ = status;
+    loop_->Wake();
+  });
+}
+
+void SimGuard::Report(const char* cause) {
+  if (!life_.dead()) world_.Trace(absl::StrCat("host ", host_, " guard: ", cause));
+}
+
+// Output first, then an engine that looks for a backup.
+void SimGuard::OpenAndGoOn() {
+  if (!life_.Acts()) return;
+  if (!group().output().OpenAll().ok()) {
+    return Later(kRetryNs, [this] {
+      // Guests that have ended meanwhile are a matter for the register again.
+      if (group().AnyVanished()) return Recover(false);
+      OpenAndGoOn();
     });
   }
   // That variant's guard goes on with a register that no engine accepts: its output is what counts.
-  if (!HAVEN_MUTANT(kGuardOpensWithoutGrant)) StartEngine(host, &current);
+  if (!HAVEN_MUTANT(kGuardOpensWithoutGrant)) Later(1 * kNsPerMs, [this] { StartEngine(); });
 }
 
-void SimWorld::StartRecovery(int host, bool deposed) {
-  Guard& guard = *hosts_[host].guard;
-  if (guard.group->AnyVanished()) {
-    // Nothing to attach to: the record goes, and what is left of the group with it.
-    RemoveCopy(host);
-    return Reboot();
-  }
-  guard.loop = std::make_unique<SimLoop>(
-      scheduler_, *hosts_[host].clock,
-      [this, host] {
-        Guard& self = *hosts_[host].guard;
-        self.recovery->OnTick(hosts_[host].clock->NowNs());
-        if (self.recovery->outcome() != Recovery::Outcome::kNotYet) OnRecovered(host);
-      },
-      [this, host] {
-        const std::unique_ptr<Guard>& self = hosts_[host].guard;
-        return self == nullptr || self->recovery == nullptr ? kNever : self->recovery->NextWakeNs();
-      });
-  guard.port = std::make_unique<SimArbiterPort>(
-      arbiter_, network_, host, [this, host](const RegisterAnswer& answer) {
-        Guard& self = *hosts_[host].guard;
-        self.recovery->OnArbiterAnswer(answer, hosts_[host].clock->NowNs());
-        self.loop->Wake();
-      });
-  RecoveryConfig config;
-  config.owner = guard.group->owner();
-  config.is_new = guard.group->is_new();
-  config.arbiter_retry_ns = 30 * kNsPerMs;
-  config.poll_ns = 40 * kNsPerMs;
-  config.patience_ns = config_.primary.solo_patience_ns;
-  config.takeback_ns = 1500 * kNsPerMs;
-  guard.recovery = std::make_unique<Recovery>(config, guard, *guard.port, ids_);
-  const int64_t now_ns = hosts_[host].clock->NowNs();
-  if (deposed) {
-    guard.recovery->StartDeposed(now_ns);
-  } else {
-    guard.recovery->StartAfterCrash(now_ns);
-  }
-  guard.loop->Wake();
+void SimGuard::StartEngine() {
+  if (!life_.Acts()) return;
+  if (group().AnyVanished()) return Recover(false);  // The engine is not able to begin.
+  engine_ = std::make_shared<SimEngine>(
+      world_.shared_, host_, group(), *world_.hosts_[host_].clock,
+      [world = &world_, host = host_](const SimCall& call) { world->Connect(host, call); },
+      [world = &world_, host = host_](SimLife& life) { return world->NoteSession(host, life); },
+      [this] { AfterEngine(); });
+  world_.Trace(absl::StrCat("host ", host_, " engine starts for ", group().owner()));
+  // It is only its own Start() that may end it at once.
+  const std::shared_ptr<SimEngine> engine = engine_;
+  engine->Start(register_.has_value() ? &*register_ : nullptr);
 }
 
-void SimWorld::OnRecovered(int host) {
-  Guard& guard = *hosts_[host].guard;
-  const Recovery::Outcome outcome = guard.recovery->outcome();
-  std::optional<Register> value;
-  if (outcome == Recovery::Outcome::kOpen) value = guard.recovery->value();
-  Bury(std::shared_ptr<SimLoop>(std::move(guard.loop)));
-  guard.recovery.reset();
-  guard.port.reset();
-  if (value.has_value()) return OpenThenStart(host, *value);
-  if (outcome == Recovery::Outcome::kAbsent) return StartEngine(host, nullptr);
-  RemoveCopy(host);
-}
-
-void SimWorld::Guard::ResumeGuests() {
-  for (const auto& guest : group->guests()) guest->Resume().IgnoreError();
-}
-
-void SimWorld::Guard::StopGuests() {
-  for (const auto& guest : group->guests()) guest->Request().IgnoreError();
-}
-
-void SimWorld::Guard::DestroyGuests() {
-  world->checks_.OnDeposedDestroyed(world->arbiter_.truth(), group->owner());
-  world->scheduler_.After(2 * kNsPerMs, [w = world, h = host, copy = group->copy()] {
-    const std::unique_ptr<Guard>& self = w->hosts_[h].guard;
-    if (self == nullptr || self->group->copy() != copy || self->recovery == nullptr) return;
-    if (self->recovery->state() != Recovery::State::kDestroying) return;
-    for (const auto& guest : self->group->guests()) HAVEN_CHECK_OK(guest->Destroy());
-    HAVEN_CHECK_OK(self->group->output().Discard());
-    self->recovery->OnGuestsDestroyed(absl::OkStatus(), w->hosts_[h].clock->NowNs());
-    self->loop->Wake();
-  });
-}
-
-void SimWorld::Guard::Report(const char* cause) {
-  world->Trace(absl::StrCat("host ", host, " guard: ", cause));
-}
-
-void SimWorld::KillEngine(int host) {
-  Guard& guard = *hosts_[host].guard;
-  if (guard.engine == nullptr) return;
-  CountEpochs(guard.engine->driver());
-  Bury(std::exchange(guard.engine, nullptr));
-}
-
-// What a guard does when its engine is gone without a word.
-void SimWorld::EngineDied(int host) {
-  KillEngine(host);
-  StartRecovery(host, /*deposed=*/false);
-}
-
-void SimWorld::RemoveCopy(int host) {
-  Trace(absl::StrCat("host ", host, " copy ", hosts_[host].guard->group->owner(), " is gone"));
-  for (const auto& guest : hosts_[host].guard->group->guests()) HAVEN_CHECK_OK(guest->Destroy());
-  HAVEN_CHECK_OK(hosts_[host].guard->group->output().Discard());
-  Bury(std::shared_ptr<Guard>(std::move(hosts_[host].guard)));
-}
-
-void SimWorld::OnEngineEnded(int host) {
-  Guard& guard = *hosts_[host].guard;
-  const PrimaryEnd end = guard.engine->driver().primary().end();
-  Trace(absl::StrCat("host ", host, " engine ended: ", guard.engine->driver().primary().cause()));
+// Guard::AfterEngine: the engine has ended by its own will.
+void SimGuard::AfterEngine() {
+  const PrimaryEnd end = engine_->driver().primary().end();
+  world_.Trace(
+      absl::StrCat("host ", host_, " engine ended: ", engine_->driver().primary().cause()));
   const bool by_right = end == PrimaryEnd::kUnprotected || end == PrimaryEnd::kGuestEnded;
-  if (by_right) checks_.OnProtectionEnded(arbiter_.truth(), guard.group->owner());
-  scheduler_.After(1 * kNsPerMs, [this, host, end, by_right, engine = guard.engine] {
-    const std::unique_ptr<Guard>& self = hosts_[host].guard;
-    if (self == nullptr || self->engine != engine) return;
-    KillEngine(host);
-    if (by_right) return EndProtection(host, end);
-    const bool refused = end == PrimaryEnd::kRefused && self->group->is_new();
-    StartRecovery(host, /*deposed=*/!refused);
+  if (by_right) world_.checks_.OnProtectionEnded(world_.arbiter_.truth(), group().owner());
+  Later(world_.random_.Between(1, 10) * kNsPerMs, [this, end, by_right, engine = engine_] {
+    if (engine_ != engine) return;
+    DropEngine();
+    const bool is_new = world_.hosts_[host_].record->phase == GroupPhase::kNew;
+    if (end == PrimaryEnd::kRefused && is_new) return Recover(false);
+    const absl::Status saved = SavePhase(by_right ? GroupPhase::kEnding : GroupPhase::kDeposed);
+    if (!saved.ok()) return GiveUp(saved);
+    if (by_right) return EndProtection();
+    Recover(/*deposed=*/true);
   });
 }
 
-// The buffer goes away, and the record with it. Some time later the operator protects the group
-// again: as it runs on, or booted anew.
-void SimWorld::EndProtection(int host, PrimaryEnd end) {
-  Guard& guard = *hosts_[host].guard;
-  const auto later = [this, host, copy = guard.group->copy()](int64_t ns, auto run) {
-    scheduler_.After(ns, [this, host, copy, run] {
-      const std::unique_ptr<Guard>& self = hosts_[host].guard;
-      if (self != nullptr && self->group->copy() == copy) run();
-    });
-  };
-  guard.record = false;
-  if (!guard.group->output().Remove().ok()) {
-    return later(10 * kNsPerMs, [this, host, end] { EndProtection(host, end); });
+void SimGuard::KillEngine() {
+  if (engine_ == nullptr || engine_->life().dead()) return;
+  engine_->life().Kill();
+  Later(world_.random_.Between(50 * kNsPerUs, 2 * kNsPerMs), [this, engine = engine_] {
+    if (engine_ != engine) return;
+    DropEngine();
+    Recover(/*deposed=*/false);
+  });
+}
+
+// Guard::EndProtection: the register says `none`, or there is none.
+void SimGuard::EndProtection() {
+  closing_ = true;
+  absl::Status status;
+  for (const auto& guest : group().guests()) {
+    if (!life_.Acts()) return;
+    const absl::Status resumed = guest->Resume();
+    if (!absl::IsUnavailable(resumed)) status.Update(resumed);
   }
-  if (end == PrimaryEnd::kGuestEnded) {
-    RemoveCopy(host);
-    return Reboot();
+  if (status.ok() && life_.Acts()) status = group().output().Remove();
+  if (life_.dead()) return;
+  if (!status.ok()) return Later(kRetryNs, [this] { EndProtection(); });
+  world_.hosts_[host_].record.reset();
+  End();
+  world_.GoOnUnprotected(host_);
+}
+
+void SimGuard::End() {
+  const std::shared_ptr<SimGuard> self = shared_from_this();
+  life_.Kill();
+  DropEngine();
+  DropRecovery();
+  world_.Bury(std::move(world_.hosts_[host_].guard));
+}
+
+void SimGuard::Die() {
+  if (life_.dead()) return;
+  End();
+  world_.Supervise(host_);
+}
+
+void SimGuard::DropEngine() {
+  if (engine_ == nullptr) return;
+  engine_->life().Kill();
+  world_.CountEpochs(engine_->driver());
+  world_.Bury(std::exchange(engine_, nullptr));
+}
+
+// The caller may be one of these.
+void SimGuard::DropRecovery() {
+  world_.Bury(std::shared_ptr<SimLoop>(std::move(loop_)));
+  world_.Bury(std::shared_ptr<Recovery>(std::move(recovery_)));
+  world_.Bury(std::shared_ptr<SimArbiterPort>(std::move(port_)));
+}
+
+std::shared_ptr<SimEngine> SimGuard::engine() const {
+  return engine_ != nullptr && !engine_->life().dead() ? engine_ : nullptr;
+}
+
+SimGuardState SimGuard::state() const {
+  if (closing_) return SimGuardState::kEnding;
+  if (engine_ != nullptr) return SimGuardState::kCount;
+  if (recovery_ == nullptr) return SimGuardState::kOpening;
+  switch (recovery_->state()) {
+    case Recovery::State::kClaiming:
+      return recovery_->paused() ? SimGuardState::kPaused : SimGuardState::kClaiming;
+    case Recovery::State::kDeposed:
+      return SimGuardState::kDeposed;
+    case Recovery::State::kDestroying:
+      return SimGuardState::kDestroying;
+    case Recovery::State::kDone:
+      break;
   }
-  later(100 * kNsPerMs, [this, host] {
-    Guard& self = *hosts_[host].guard;
-    if (self.group->AnyEnded()) {
-      RemoveCopy(host);
-      return Reboot();
-    }
-    self.record = true;
-    self.group->Rename(NewOwner(host));
-    StartRecovery(host, /*deposed=*/false);
-  });
+  return SimGuardState::kCount;
 }
 
-void SimWorld::BootGuests(int host) {
-  const std::shared_ptr<SimGroup> group = MakeGroup(host, NewOwner(host), /*has_record=*/false);
-  Trace(absl::StrCat("host ", host, " boots the guests as ", group->owner()));
-  checks_.OnFirstCopy(group->copy(), config_.guests);
-  StartGuard(host, group);
-  StartRecovery(host, /*deposed=*/false);
-}
-
-// The operator boots guests that have ended, on the host that owned them last, once they neither
-// run anywhere nor may do so yet.
-void SimWorld::Reboot() {
-  if (std::exchange(rebooting_, true)) return;
-  scheduler_.After(200 * kNsPerMs, [this] {
-    rebooting_ = false;
-    const std::optional<Register>& truth = arbiter_.truth();
-    const int host = truth.has_value() && truth->owner[0] == HostLetter(1) ? 1 : 0;
-    const bool copies = HasCopy(0) || HasCopy(1);
-    const bool waiting = hosts_[0].session != nullptr || hosts_[1].session != nullptr;
-    if (copies || waiting || !hosts_[host].up) return Reboot();
-    if (!truth.has_value() || (truth->running && truth->mode != RegisterMode::kPromotable)) {
-      return BootGuests(host);
-    }
-    lost_ = true;
-  });
+bool SimGuard::asks_arbiter() const {
+  return (engine_ != nullptr && engine_->asks_arbiter()) ||
+         (recovery_ != nullptr && recovery_->registers().change_pending());
 }
 
 }  // namespace haven

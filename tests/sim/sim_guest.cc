@@ -15,7 +15,8 @@ SimGuest::SimGuest(SimGroup& group, uint32_t index)
       index_(index),
       info_{"guest", "00000000-0000-0000-0000-000000000000", ""},
       memory_(std::make_unique<SimGuestMemory>()),
-      dirty_(memory_->view().bitmap_words(), 0) {
+      dirty_(memory_->view().bitmap_words(), 0),
+      written_at_(kSimPages, 0) {
   info_.name += static_cast<char>('0' + index);
   info_.uuid.back() = static_cast<char>('0' + index);
 }
@@ -41,8 +42,14 @@ void SimGuest::RunSlice(bool burst) {
       StoreLe64(page + random.Below(kPageBytes / 8) * 8, step_ ^ random.Next());
     }
     dirty_[gfn >> 6] |= uint64_t{1} << (gfn & 63);
+    written_at_[gfn] = step_;
     if (random.Chance(1, 4)) group_.output().Emit({group_.copy(), index_, step_});
   }
+}
+
+uint64_t SimGuest::PagesSince(uint64_t step) const {
+  return static_cast<uint64_t>(std::count_if(written_at_.begin(), written_at_.end(),
+                                             [step](uint64_t at) { return at > step; }));
 }
 
 void SimGuest::EndAs(DomainEnd end) {
@@ -71,10 +78,12 @@ absl::Status SimGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   SimGuestWorld& world = group_.world();
   HAVEN_CHECK(logging_);
   if (end_ == DomainEnd::kVanished) return Gone();
-  if (world.random.Below(1000) < world.faults.fetch_fails) {
+  if (world.chances.Happens(SimGuestFault::kFetchFails)) {
+    group_.LoseLog();
     return absl::UnavailableError("simulated: the bitmap can not be fetched");
   }
-  const bool lost = world.random.Below(1000) < world.faults.log_lost;
+  const bool lost = world.chances.Happens(SimGuestFault::kLogLost);
+  if (lost) group_.LoseLog();
   for (size_t i = 0; i < dirty_.size(); ++i) {
     if (!lost) bitmap[i] |= dirty_[i];
     dirty_[i] = 0;
@@ -86,7 +95,8 @@ absl::StatusOr<size_t> SimGuest::CaptureState(std::span<std::byte> out) {
   SimGuestWorld& world = group_.world();
   if (ended()) return Gone();
   HAVEN_CHECK(suspended_);
-  if (world.random.Below(1000) < world.faults.capture_fails) {
+  if (world.chances.Happens(SimGuestFault::kCaptureFails)) {
+    group_.LoseLog();
     return absl::UnavailableError("simulated: the state can not be read");
   }
   const SimState state{group_.copy(), index_, step_, group_.NextCapture(index_)};
@@ -99,7 +109,7 @@ absl::Status SimGuest::Request() {
   if (ended()) return Gone();
   SimGuestWorld& world = group_.world();
   const uint64_t request = ++suspend_request_;
-  if (world.random.Below(1000) < world.faults.suspend_ignored) return absl::OkStatus();
+  if (world.chances.Happens(SimGuestFault::kSuspendIgnored)) return absl::OkStatus();
   world.scheduler.After(world.random.Between(20 * kNsPerUs, 2 * kNsPerMs), [this, request] {
     if (suspend_request_ != request) return;
     suspended_ = true;
@@ -116,26 +126,19 @@ SuspendMethod::State SimGuest::Poll() {
 absl::Status SimGuest::Resume() {
   if (ended()) return Gone();
   ++suspend_request_;
-  suspended_ = false;
+  const bool was = std::exchange(suspended_, false);
+  if (was && group_.OthersRun(this)) group_.world().suspend_aborted();
   return absl::OkStatus();
 }
 
 SimGroup::SimGroup(SimGuestWorld& world, CopyId copy, uint32_t guests, std::string owner,
-                   bool has_record, std::function<void(const SimPacket&)> released,
-                   std::function<void()> wake)
+                   std::function<void(const SimPacket&)> released, std::function<void()> wake)
     : world_(world),
       copy_(copy),
       owner_(std::move(owner)),
-      is_new_(!has_record),
       released_(std::move(released)),
       wake_(std::move(wake)) {
   for (uint32_t i = 0; i < guests; ++i) guests_.push_back(std::make_unique<SimGuest>(*this, i));
-}
-
-void SimGroup::Rename(std::string owner) {
-  owner_ = std::move(owner);
-  is_new_ = true;
-  output_.Forget();
 }
 
 bool SimGroup::AllStopped() const {
@@ -154,8 +157,22 @@ bool SimGroup::AnyVanished() const {
   });
 }
 
+bool SimGroup::AllVanished() const {
+  return std::all_of(guests_.begin(), guests_.end(), [](const std::unique_ptr<SimGuest>& guest) {
+    return guest->End() == DomainEnd::kVanished;
+  });
+}
+
+// Of those that come after it: those before it may have been resumed with it.
+bool SimGroup::OthersRun(const SimGuest* guest) const {
+  const auto self = std::find_if(guests_.begin(), guests_.end(),
+                                 [guest](const auto& one) { return one.get() == guest; });
+  return std::any_of(self, guests_.end(),
+                     [guest](const auto& one) { return one.get() != guest && !one->stopped(); });
+}
+
 void SimGroup::RunSlice() {
-  const bool burst = world_.random.Chance(1, 200);
+  const bool burst = world_.bursts && world_.random.Chance(1, 200);
   for (const std::unique_ptr<SimGuest>& guest : guests_) guest->RunSlice(burst);
 }
 

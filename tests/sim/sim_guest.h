@@ -9,40 +9,33 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/random.h"
 #include "engine/primary/domain.h"
 #include "tests/sim/sim_checks.h"
+#include "tests/sim/sim_faults.h"
 #include "tests/sim/sim_memory.h"
 #include "tests/sim/sim_output.h"
 #include "transport/sim/scheduler.h"
+#include "transport/sim/sim_chances.h"
 
 namespace haven {
-
-// How guests and hypervisor misbehave just now; shared by all of a world.
-struct SimGuestFaults {
-  uint32_t fetch_fails = 0;  // Chances out of 1000.
-  uint32_t log_lost = 0;
-  uint32_t suspend_ignored = 0;
-  uint32_t capture_fails = 0;
-  uint32_t output_fails = 0;
-  uint32_t prepare_fails = 0;
-  uint32_t run_fails = 0;
-  uint32_t run_answer_lost = 0;
-  uint32_t abandon_fails = 0;
-  uint32_t run_fails_once = 0;  // So many calls of Run() fail.
-};
 
 struct SimGuestWorld {
   Scheduler& scheduler;
   Random& random;
   SimChecks& checks;
-  SimGuestFaults faults;
+  SimChances<SimGuestFault> chances{random};
+  uint32_t run_fails_once = 0;    // So many calls of Run() fail.
+  bool bursts = true;             // Now and then guests write more than an epoch holds.
   bool rebuild_releases = false;  // A buffer that is built anew lets go what it held.
   uint64_t next_capture = 1;
   // With coded pages guests also write what stands elsewhere already, and write it again.
   std::optional<Random> copies = std::nullopt;
+  // Some guests of a group had stopped, and are let run again before the others have stopped.
+  std::function<void()> suspend_aborted = nullptr;
 };
 
 class SimGroup;
@@ -73,6 +66,9 @@ class SimGuest final : public Domain, public SuspendMethod {
 
   bool stopped() const { return suspended_ || ended(); }
   bool ended() const { return end_ != DomainEnd::kNone; }
+  // Pages written by the guest after this step of its life.
+  uint64_t PagesSince(uint64_t step) const;
+  uint64_t step() const { return step_; }
   // Becomes the guest that this state and memory describe.
   void Adopt(const SimState& state, std::unique_ptr<SimGuestMemory> memory);
 
@@ -84,6 +80,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   DomainInfo info_;
   std::unique_ptr<SimGuestMemory> memory_;
   std::vector<uint64_t> dirty_;
+  std::vector<uint64_t> written_at_;  // Step of the last write, by page.
   DomainEnd end_ = DomainEnd::kNone;
   bool logging_ = false;
   bool suspended_ = false;
@@ -93,7 +90,7 @@ class SimGuest final : public Domain, public SuspendMethod {
 
 class SimGroup {
  public:
-  SimGroup(SimGuestWorld& world, CopyId copy, uint32_t guests, std::string owner, bool has_record,
+  SimGroup(SimGuestWorld& world, CopyId copy, uint32_t guests, std::string owner,
            std::function<void(const SimPacket&)> released, std::function<void()> wake);
 
   SimGuestWorld& world() { return world_; }
@@ -101,14 +98,15 @@ class SimGroup {
   // The name under which this copy owns the register. A copy that is protected again gets another
   // one.
   const std::string& owner() const { return owner_; }
-  void Rename(std::string owner);
-  // The guard's record says that this copy was never protected under its present name.
-  bool is_new() const { return is_new_ && !output_.ever_held(); }
+  void Rename(std::string owner) { owner_ = std::move(owner); }
   SimOutput& output() { return output_; }
+  const SimOutput& output() const { return output_; }
   std::vector<std::unique_ptr<SimGuest>>& guests() { return guests_; }
   bool AllStopped() const;
   bool AnyEnded() const;
   bool AnyVanished() const;
+  bool AllVanished() const;
+  bool OthersRun(const SimGuest* guest) const;
   void Released(const SimPacket& packet) { released_(packet); }
   // An engine that has died is not to be woken.
   void Wake() {
@@ -116,18 +114,22 @@ class SimGroup {
   }
   void RunSlice();
   uint64_t NextCapture(uint32_t guest);
+  // The dirty log, or what was captured by it, is lost: the engine knows only that all is dirty.
+  void LoseLog() { all_dirty_capture_ = world_.next_capture; }
+  // The first capture that can be free of that.
+  uint64_t all_dirty_capture() const { return all_dirty_capture_; }
   void CopySomething(Random& random, std::byte* to);
 
  private:
   SimGuestWorld& world_;
   const CopyId copy_;
   std::string owner_;
-  bool is_new_;
   std::function<void(const SimPacket&)> released_;
   std::function<void()> wake_;
   SimOutput output_{*this};
   std::vector<std::unique_ptr<SimGuest>> guests_;
   uint64_t capture_ = 0;
+  uint64_t all_dirty_capture_ = 0;
 };
 
 }  // namespace haven

@@ -10,34 +10,32 @@
 
 namespace haven {
 
-// A copy runs here, or may.
-bool SimWorld::HasRecord(int host) const {
-  const Host& here = hosts_[host];
-  return (here.guard != nullptr && here.guard->record) ||
-         (here.session != nullptr && here.session->announced());
+// In a process that was just started for a connection: lost if the host or the listener goes.
+void SimWorld::LaterHere(int host, int64_t ns, std::function<void()> run) {
+  scheduler_.After(ns, [this, host, run = std::move(run), boots = hosts_[host].boots,
+                        listeners = hosts_[host].listeners] {
+    if (hosts_[host].boots != boots || hosts_[host].listeners != listeners) return;
+    OnEvent(SimProcess::kListener, host);
+    if (hosts_[host].boots == boots && hosts_[host].listeners == listeners) run();
+  });
 }
 
 void SimWorld::Connect(int from, const SimCall& call) {
   const int to = 1 - from;
-  if (!hosts_[to].up) return;
-  scheduler_.After(random_.Between(1 * kNsPerMs, 3 * kNsPerMs),
-                   [this, to, call, boots = hosts_[to].boots] {
-                     if (hosts_[to].boots == boots) Admit(to, call);
-                   });
+  if (!hosts_[to].up || !hosts_[to].listens) return;
+  LaterHere(to, random_.Between(1 * kNsPerMs, 3 * kNsPerMs), [this, to, call] { Admit(to, call); });
 }
 
 // A group has one replica on a host, and none while a copy of it is or may be running there.
 void SimWorld::Admit(int host, const SimCall& call) {
-  if (HasRecord(host)) {
+  if (hosts_[host].record.has_value()) {
     return RefuseCall(host, call, RefuseCode::kNotReady, "simulated: a copy is still here");
   }
   if (hosts_[host].session == nullptr && hosts_[host].guard == nullptr) {
     return StartSession(host, call);
   }
-  scheduler_.After(random_.Between(100 * kNsPerUs, 2 * kNsPerMs),
-                   [this, host, call, boots = hosts_[host].boots] {
-                     if (hosts_[host].boots == boots) Retire(host, call);
-                   });
+  LaterHere(host, random_.Between(100 * kNsPerUs, 2 * kNsPerMs),
+            [this, host, call] { Retire(host, call); });
 }
 
 // An older session's replica that nobody may promote makes room.
@@ -50,6 +48,7 @@ void SimWorld::Retire(int host, const SimCall& call) {
     Trace(absl::StrCat("host ", host, " session is retired"));
     const std::shared_ptr<SimSession> retired = TakeSession(host);
     GiveUpReplica(*retired);
+    retired->life().Kill();
     Bury(retired);
   }
   WaitForLock(host, call, 0);
@@ -57,15 +56,16 @@ void SimWorld::Retire(int host, const SimCall& call) {
 
 void SimWorld::WaitForLock(int host, const SimCall& call, int tries) {
   constexpr int kTries = 40;
-  if (hosts_[host].session == nullptr && hosts_[host].guard == nullptr) {
-    return StartSession(host, call);
+  const Host& here = hosts_[host];
+  if (here.session == nullptr && here.guard == nullptr) {
+    // Whoever had the lock may have left a copy.
+    if (!here.record.has_value()) return StartSession(host, call);
+    return RefuseCall(host, call, RefuseCode::kNotReady, "simulated: a copy is still here");
   }
   if (tries == kTries) {
     return RefuseCall(host, call, RefuseCode::kGroupBusy, "simulated: the group is locked");
   }
-  scheduler_.After(50 * kNsPerMs, [this, host, call, tries, boots = hosts_[host].boots] {
-    if (hosts_[host].boots == boots) WaitForLock(host, call, tries + 1);
-  });
+  LaterHere(host, 50 * kNsPerMs, [this, host, call, tries] { WaitForLock(host, call, tries + 1); });
 }
 
 void SimWorld::RefuseCall(int host, const SimCall& call, RefuseCode code, const char* cause) {
@@ -76,14 +76,17 @@ void SimWorld::RefuseCall(int host, const SimCall& call, RefuseCode code, const 
 }
 
 void SimWorld::StartSession(int host, const SimCall& call) {
+  const std::string owner = NewOwner(host);
   hosts_[host].session = std::make_shared<SimSession>(
-      shared_, host, NewOwner(host), *hosts_[host].clock, [this, host] { OnSessionEnded(host); },
+      shared_, host, owner, *hosts_[host].clock,
+      [this, host, owner] { return Announce(host, owner); }, [this, host] { OnSessionEnded(host); },
       [this, other = 1 - host](const SimEngine* writer) {
-        const std::unique_ptr<Guard>& guard = hosts_[other].guard;
-        if (guard != nullptr && guard->engine.get() == writer) EngineDied(other);
+        if (EngineAt(other) == writer) CrashEngine(other);
       });
   Trace(absl::StrCat("host ", host, " session process starts"));
-  hosts_[host].session->Start(call);
+  const std::shared_ptr<SimSession> session = hosts_[host].session;
+  session->Start(call);
+  SlowSessions();
 }
 
 // The process ends; what it had committed is remembered.
@@ -93,7 +96,7 @@ std::shared_ptr<SimSession> SimWorld::TakeSession(int host) {
   const SessionId id = session->driver().backup().session();
   std::vector<uint64_t>& steps = ended_sessions_[id];
   for (uint32_t guest = 0; guest < config_.guests; ++guest) {
-    steps.push_back(session->CommittedStep(id, guest).value_or(0));
+    steps.push_back(session->Committed(id, guest).value_or(SimState()).step);
   }
   return session;
 }
@@ -113,32 +116,41 @@ void SimWorld::GiveUpReplica(const SimSession& session) {
 
 void SimWorld::OnSessionEnded(int host) {
   const std::shared_ptr<SimSession> session = TakeSession(host);
+  session->life().Kill();
   Bury(session);
   Trace(absl::StrCat("host ", host, " session ended: ", session->driver().backup().cause()));
-  if (session->driver().backup().end() != BackupEnd::kPromoted) {
-    GiveUpReplica(*session);
-    // The term went back, as it must, to a copy that was not there any more.
-    if (session->promotion_failed() && OwnerDied()) lost_ = true;
+  if (session->driver().backup().end() == BackupEnd::kPromoted) {
+    LetRun(host, *session);
+    if (checks_.violation().empty()) StartGuard(host);
     return;
   }
+  GiveUpReplica(*session);
+  // A promotion that failed after it was announced has left no copy.
+  hosts_[host].record.reset();
+  // The term went back, as it must, to a copy that was not there any more.
+  if (session->promotion_failed() && OwnerDied()) Reboot();
+}
+
+// The copies that the toolstack was told to run are guests now; the others are gone.
+void SimWorld::LetRun(int host, const SimSession& session) {
   std::vector<SimState> states;
   std::vector<uint64_t> hashes;
-  for (const auto& replica : session->replicas()) {
-    HAVEN_CHECK(replica->running());
+  for (const auto& replica : session.replicas()) {
     states.push_back(replica->state());
     hashes.push_back(replica->Hash());
     if (!replica->SpecialUntouched()) {
       return checks_.Violate("I1: a page that is not RAM was written on the backup");
     }
   }
-  const std::shared_ptr<SimGroup> group = MakeGroup(host, session->owner(), /*has_record=*/true);
+  Host& here = hosts_[host];
+  here.copy = MakeGroup(host, session.owner());
   for (size_t i = 0; i < states.size(); ++i) {
-    group->guests()[i]->Adopt(states[i], session->replicas()[i]->TakeMemory());
+    SimReplica& replica = *session.replicas()[i];
+    SimGuest& guest = *here.copy->guests()[i];
+    guest.Adopt(states[i], replica.TakeMemory());
+    if (!replica.running()) guest.EndAs(DomainEnd::kVanished);
   }
-  checks_.OnRun(group->copy(), states, hashes, arbiter_.truth(), session->owner());
-  if (!checks_.violation().empty()) return;
-  StartGuard(host, group);
-  StartRecovery(host, /*deposed=*/false);
+  checks_.OnRun(here.copy->copy(), states, hashes, arbiter_.truth(), session.owner());
 }
 
 }  // namespace haven

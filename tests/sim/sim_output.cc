@@ -8,12 +8,16 @@ namespace haven {
 
 absl::Status SimOutput::MayFail() {
   SimGuestWorld& world = group_.world();
-  if (world.random.Below(1000) >= world.faults.output_fails) return absl::OkStatus();
+  if (!world.chances.Happens(SimGuestFault::kOutputFails)) return absl::OkStatus();
   return absl::UnavailableError("simulated: the qdisc does not answer");
 }
 
 void SimOutput::Emit(const SimPacket& packet) {
   if (passing_) return group_.Released(packet);
+  if (queue_.size() == kHeldMax) {
+    ++dropped_;
+    return;
+  }
   queue_.push_back(packet);
   ++current_;
 }
@@ -33,7 +37,6 @@ void SimOutput::DrainAll() {
 }
 
 absl::Status SimOutput::Hold() {
-  ever_held_ = true;
   if (absl::Status status = MayFail(); !status.ok()) return status;
   if (!passing_) return absl::OkStatus();
   passing_ = false;

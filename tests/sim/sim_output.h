@@ -4,6 +4,7 @@
 #ifndef HAVEN_TESTS_SIM_SIM_OUTPUT_H_
 #define HAVEN_TESTS_SIM_SIM_OUTPUT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 
@@ -17,7 +18,11 @@ class SimGroup;
 // The plug qdisc's behaviour, counters and all (facts: net/sched/sch_plug.c).
 class SimOutput final : public OutputBuffer {
  public:
+  // At the limit what comes is lost, as on any network.
+  static constexpr size_t kHeldMax = 400;
+
   explicit SimOutput(SimGroup& group) : group_(group) {}
+  size_t held() const { return queue_.size(); }
   void Emit(const SimPacket& packet);
 
   absl::Status Hold() override;
@@ -27,12 +32,8 @@ class SimOutput final : public OutputBuffer {
   absl::Status Rebuild() override;
   absl::Status Discard() override;
   absl::Status Remove() override { return OpenAll(); }
-  OutputStats stats() override { return {}; }
+  OutputStats stats() override { return {.dropped_packets = dropped_}; }
   absl::Status Health() override;
-
-  // It was held at least once: what a guard finds written down.
-  bool ever_held() const { return ever_held_; }
-  void Forget() { ever_held_ = false; }
 
  private:
   absl::Status MayFail();
@@ -41,12 +42,12 @@ class SimOutput final : public OutputBuffer {
 
   SimGroup& group_;
   std::deque<SimPacket> queue_;
+  uint64_t dropped_ = 0;
   uint64_t current_ = 0;
   uint64_t last_ = 0;
   uint64_t to_release_ = 0;
   bool passing_ = true;
   bool broken_ = false;
-  bool ever_held_ = false;
 };
 
 }  // namespace haven

@@ -14,7 +14,7 @@ void SimLoop::RunAt(int64_t when_ns) {
   });
 }
 
-void SimLoop::Wake() { RunAt(scheduler_.now_ns() + 1 * kNsPerUs); }
+void SimLoop::Wake() { RunAt(scheduler_.now_ns() + 1 * kNsPerUs + delay_ns_); }
 
 void SimLoop::HangUntil(int64_t until_ns) { hung_until_ns_ = std::max(hung_until_ns_, until_ns); }
 
@@ -26,7 +26,7 @@ void SimLoop::Run() {
   if (alive.expired()) return;
   const int64_t next_ns = next_wake_();
   if (next_ns == kNever) return;
-  RunAt(std::max(clock_.ToSimNs(next_ns), scheduler_.now_ns() + 1 * kNsPerUs));
+  RunAt(std::max(clock_.ToSimNs(next_ns), scheduler_.now_ns() + 1 * kNsPerUs + delay_ns_));
 }
 
 void SimChannel::Send(const std::shared_ptr<SimChannel>& channel, int from,

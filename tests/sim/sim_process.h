@@ -14,6 +14,7 @@
 #include "engine/control/primary_driver.h"
 #include "tests/sim/sim_arbiter.h"
 #include "tests/sim/sim_guest.h"
+#include "tests/sim/sim_life.h"
 #include "transport/sim/sim_fabric.h"
 
 namespace haven {
@@ -23,9 +24,11 @@ struct SimConfig {
   uint32_t guests = 1;
   JournalGeometry geometry;
   uint32_t staging_slots = 0;
+  bool roomy = false;  // An epoch always fits.
   PrimaryConfig primary;
   BackupConfig backup;
   int64_t apply_delay_ns = 0;
+  int64_t slow_turn_ns = 0;   // Of a session process that is slow.
   int64_t stuck_ns = 0;       // How long a process vouches for itself.
   int64_t hang_ns = 0;        // After which a guard kills its engine.
   bool revoke_kills = false;  // As over shared memory: cutting a writer off is killing it.
@@ -41,6 +44,8 @@ struct SimShared {
   SimIds& ids;
   const SimConfig& config;
   std::function<void(const std::string&)> trace;
+  std::function<void(SimProcess, int)> event;  // A process acts.
+  std::function<void(SimFault)> strike;        // A fault takes effect.
 };
 
 // Calls `poll` soon after every Wake(), and at the time that `next_wake` names.
@@ -58,6 +63,8 @@ class SimLoop {
   // Nothing is polled until then, in simulated time.
   void HangUntil(int64_t until_ns);
   bool hung() const { return scheduler_.now_ns() < hung_until_ns_; }
+  // Of every turn from now on.
+  void SetDelay(int64_t ns) { delay_ns_ = ns; }
 
  private:
   void RunAt(int64_t when_ns);
@@ -69,6 +76,7 @@ class SimLoop {
   std::function<int64_t()> next_wake_;
   int64_t scheduled_ns_ = kNever;
   int64_t hung_until_ns_ = 0;
+  int64_t delay_ns_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

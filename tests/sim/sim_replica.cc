@@ -11,11 +11,15 @@ absl::Status SimReplica::CheckState(std::span<const std::byte> state) const {
 }
 
 absl::Status SimReplica::Prepare(std::span<const std::byte> state) {
+  if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!abandoned_);
-  announce_();
-  if (world_.random.Below(1000) < world_.faults.prepare_fails) {
+  absl::Status status = announce_();
+  if (status.ok() && world_.chances.Happens(SimGuestFault::kPrepareFails)) {
+    status = absl::InternalError("simulated: the context can not be set");
+  }
+  if (!status.ok()) {
     prepare_failed_ = true;
-    return absl::InternalError("simulated: the context can not be set");
+    return status;
   }
   state_ = DecodeSimState(state);
   return absl::OkStatus();
@@ -23,24 +27,25 @@ absl::Status SimReplica::Prepare(std::span<const std::byte> state) {
 
 // Called again after it took effect it is OK: the answer may have been lost.
 absl::Status SimReplica::Run() {
+  if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!abandoned_);
   if (running_) return absl::OkStatus();
-  SimGuestFaults& faults = world_.faults;
-  if (faults.run_fails_once > 0) {
-    --faults.run_fails_once;
+  if (world_.run_fails_once > 0) {
+    --world_.run_fails_once;
     return absl::UnavailableError("simulated: this guest does not start yet");
   }
-  if (world_.random.Below(1000) < faults.run_fails) {
+  if (world_.chances.Happens(SimGuestFault::kRunFails)) {
     return absl::UnavailableError("simulated: the toolstack does not answer");
   }
   running_ = true;
-  if (world_.random.Below(1000) >= faults.run_answer_lost) return absl::OkStatus();
+  if (!world_.chances.Happens(SimGuestFault::kRunAnswerLost)) return absl::OkStatus();
   return absl::UnavailableError("simulated: it runs, and the answer is lost");
 }
 
 absl::Status SimReplica::Abandon() {
+  if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!running_);
-  if (world_.random.Below(1000) < world_.faults.abandon_fails) {
+  if (world_.chances.Happens(SimGuestFault::kAbandonFails)) {
     return absl::UnavailableError("simulated: the copy can not be destroyed yet");
   }
   abandoned_ = true;

@@ -6,17 +6,20 @@
 
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "engine/backup/replica_domain.h"
 #include "tests/sim/sim_guest.h"
+#include "tests/sim/sim_life.h"
 
 namespace haven {
 
 class SimReplica final : public ReplicaDomain {
  public:
-  // `announce`: called before the first preparation, as from then on a copy may run here.
-  SimReplica(SimGuestWorld& world, std::function<void()> announce)
+  // `announce`: called before a preparation, as from then on a copy may run here.
+  SimReplica(SimGuestWorld& world, SimLife& life, std::function<absl::Status()> announce)
       : world_(world),
+        life_(life),
         announce_(std::move(announce)),
         memory_(std::make_unique<SimGuestMemory>()) {}
 
@@ -35,7 +38,8 @@ class SimReplica final : public ReplicaDomain {
 
  private:
   SimGuestWorld& world_;
-  std::function<void()> announce_;
+  SimLife& life_;
+  std::function<absl::Status()> announce_;
   std::unique_ptr<SimGuestMemory> memory_;
   SimState state_;
   bool running_ = false;

@@ -11,17 +11,20 @@
 namespace haven {
 
 SimSession::SimSession(const SimShared& shared, int host, std::string owner, const SimClock& clock,
-                       std::function<void()> ended, std::function<void(const SimEngine*)> kill)
+                       std::function<absl::Status()> announce, std::function<void()> ended,
+                       std::function<void(const SimEngine*)> kill)
     : shared_(shared),
       host_(host),
       owner_(std::move(owner)),
       clock_(clock),
+      announce_(std::move(announce)),
       ended_(std::move(ended)),
       kill_(std::move(kill)),
-      fabric_(shared.memory),
+      life_(SimProcess::kSession, host, shared.event),
+      fabric_(shared.memory, [this] { return life_.Acts(); }),
       scratch_(*fabric_.Register(BackupBeatLane::kScratchBytes, RegionAccess::kLocal)),
       pump_(shared.network.scheduler(), clock, shared.config.primary.detect_ns / 10),
-      arbiter_(shared.arbiter, shared.network, host,
+      arbiter_(shared.arbiter, shared.network, life_, host,
                [this](const RegisterAnswer& answer) {
                  answers_.push_back(answer);
                  loop_.Wake();
@@ -38,7 +41,11 @@ SimSession::SimSession(const SimShared& shared, int host, std::string owner, con
   parts.scratch = scratch_;
   parts.session_address = std::to_string(fabric_.Export(parts.journal)->key);
   for (uint32_t i = 0; i < shared.config.guests; ++i) {
-    replicas_.push_back(std::make_unique<SimReplica>(shared.guests, [this] { announced_ = true; }));
+    replicas_.push_back(std::make_unique<SimReplica>(shared.guests, life_, [this] {
+      const absl::Status status = announced_ ? absl::OkStatus() : announce_();
+      if (status.ok()) announced_ = true;
+      return status;
+    }));
     parts.replicas.push_back(replicas_.back().get());
     parts.max_state_bytes.push_back(kSimStateBytes);
   }
@@ -46,7 +53,6 @@ SimSession::SimSession(const SimShared& shared, int host, std::string owner, con
   options.protocol = shared.config.backup;
   options.protocol.owner = owner_;
   options.apply_threads = 0;
-  options.apply_delay_ns = shared.config.apply_delay_ns;
   options.stuck_ns = shared.config.stuck_ns;
   // The variants without these guards show what the others are for.
   options.recheck_crc = !HAVEN_MUTANT(kApplyBeforeVerify) && !HAVEN_MUTANT(kReuseBeforeApply);
@@ -54,9 +60,17 @@ SimSession::SimSession(const SimShared& shared, int host, std::string owner, con
       BackupDriver::Create(options, std::move(parts), *this, arbiter_, shared_.ids, clock, *this);
   HAVEN_CHECK_OK(driver);
   driver_ = *std::move(driver);
+  driver_->SetApplyDelay(shared.config.apply_delay_ns);
+}
+
+void SimSession::SetDelays(int64_t turn_ns, int64_t apply_ns) {
+  loop_.SetDelay(turn_ns);
+  driver_->SetApplyDelay(apply_ns);
+  loop_.Wake();
 }
 
 SimSession::~SimSession() {
+  life_.Kill();
   if (channel_ != nullptr) channel_->Close();
   pump_.ClearLane();
 }
@@ -64,17 +78,19 @@ SimSession::~SimSession() {
 void SimSession::Start(const SimCall& call) {
   caller_ = call;
   driver_->Start(call.hello);
-  loop_.Wake();
+  if (!life_.dead()) loop_.Wake();
 }
 
 // SessionLoop::Turn.
 void SimSession::Turn() {
+  if (!life_.Acts()) return;
   while (!answers_.empty()) {
     const RegisterAnswer answer = std::move(answers_.front());
     answers_.pop_front();
     driver_->OnArbiterAnswer(answer);
   }
   driver_->Poll();
+  if (life_.dead()) return;
   if (driver_->backup().healthy(clock_.NowNs())) {
     pump_.Vouch(driver_->alive_until_ns(), static_cast<uint32_t>(driver_->WireState()));
   }
@@ -122,7 +138,7 @@ void SimSession::Push(PrimaryEvent event) {
 }
 
 std::optional<PrimaryEvent> SimSession::Next() {
-  if (events_.empty()) return std::nullopt;
+  if (life_.dead() || events_.empty()) return std::nullopt;
   PrimaryEvent event = std::move(events_.front());
   events_.pop_front();
   return event;
@@ -157,6 +173,7 @@ void SimSession::TakeMessage(const std::shared_ptr<SimChannel>& channel,
 }
 
 void SimSession::Accept(const Welcome& welcome) {
+  if (!life_.Acts()) return;
   if (channel_ != nullptr) channel_->Close();
   const SimCall call = std::exchange(caller_, SimCall{});
   channel_ = call.channel;
@@ -169,6 +186,7 @@ void SimSession::Accept(const Welcome& welcome) {
 }
 
 void SimSession::Refuse(const ::haven::Refuse& refuse) {
+  if (!life_.Acts()) return;
   const SimCall call = std::exchange(caller_, SimCall{});
   SimChannel::Send(call.channel, host_, [refuse, call] {
     if (const auto engine = call.engine.lock()) engine->TakeRefusal(call, refuse);
@@ -176,6 +194,7 @@ void SimSession::Refuse(const ::haven::Refuse& refuse) {
 }
 
 void SimSession::OfferLink(LinkOffer offer) {
+  if (!life_.Acts()) return;
   CloseLinks();
   if (remote_.data == nullptr) return;
   lanes_.data = MakeLink(SimPath::kData, [weak = weak_from_this()] {
@@ -194,6 +213,7 @@ void SimSession::OfferLink(LinkOffer offer) {
 }
 
 void SimSession::CloseLinks() {
+  if (!life_.Acts()) return;
   pump_.ClearLane();
   lanes_.Destroy();
   std::erase_if(events_, [](const PrimaryEvent& event) {
@@ -203,6 +223,7 @@ void SimSession::CloseLinks() {
 
 // Over shared memory the proof is the death of the last one that had a link, closed or not.
 absl::Status SimSession::Revoke() {
+  if (!life_.Acts()) return SimDead();
   pump_.ClearLane();
   absl::Status status;
   if (lanes_.data != nullptr) status.Update(lanes_.data->Revoke());
@@ -214,16 +235,17 @@ absl::Status SimSession::Revoke() {
 }
 
 void SimSession::Send(const ControlMessage& message) {
+  if (!life_.Acts()) return;
   SimChannel::Send(channel_, host_, [weak = engine_, channel = channel_, message] {
     if (const auto engine = weak.lock()) engine->TakeMessage(channel, message);
   });
 }
 
-std::optional<uint64_t> SimSession::CommittedStep(SessionId session, uint32_t guest) const {
+std::optional<SimState> SimSession::Committed(SessionId session, uint32_t guest) const {
   if (driver_->backup().session() != session) return std::nullopt;
   const StateStore* states = driver_->states();
   if (states == nullptr || states->epoch() == kNoEpoch) return std::nullopt;
-  return DecodeSimState(states->state(static_cast<uint16_t>(guest))).step;
+  return DecodeSimState(states->state(static_cast<uint16_t>(guest)));
 }
 
 }  // namespace haven

@@ -21,9 +21,11 @@ class SimSession final : public PrimaryConnector,
                          public BackupObserver,
                          public std::enable_shared_from_this<SimSession> {
  public:
-  // `kill`: ends that engine process for certain.
+  // `announce`: writes down that a copy may run here from now on. `kill`: ends that engine process
+  // for certain.
   SimSession(const SimShared& shared, int host, std::string owner, const SimClock& clock,
-             std::function<void()> ended, std::function<void(const SimEngine*)> kill);
+             std::function<absl::Status()> announce, std::function<void()> ended,
+             std::function<void(const SimEngine*)> kill);
   ~SimSession() override;
 
   // The call for which this process was started.
@@ -31,11 +33,12 @@ class SimSession final : public PrimaryConnector,
 
   BackupDriver& driver() { return *driver_; }
   const BackupDriver& driver() const { return *driver_; }
-  std::vector<std::unique_ptr<SimReplica>>& replicas() { return replicas_; }
+  const std::vector<std::unique_ptr<SimReplica>>& replicas() const { return replicas_; }
   const std::string& owner() const { return owner_; }
   SimLoop& loop() { return loop_; }
-  // A copy may run here: the host's record says so.
-  bool announced() const { return announced_; }
+  SimLife& life() { return life_; }
+  // Of its turns from now on; committed epochs wait for so long before they are applied.
+  void SetDelays(int64_t turn_ns, int64_t apply_ns);
   // A fault has made a promotion impossible: the term has to go back.
   bool promotion_failed() const;
   // As `haven-engine session` answers "retire": whether nobody may need this replica.
@@ -47,8 +50,8 @@ class SimSession final : public PrimaryConnector,
                        uint64_t attempt, std::shared_ptr<SimChannel> channel, SimLanes remote);
   void TakeMessage(const std::shared_ptr<SimChannel>& channel, const ControlMessage& message);
 
-  // Newest committed step of a guest in this session, as its state says.
-  std::optional<uint64_t> CommittedStep(SessionId session, uint32_t guest) const;
+  // Newest committed state of a guest in this session.
+  std::optional<SimState> Committed(SessionId session, uint32_t guest) const;
 
   // PrimaryConnector.
   void Accept(const Welcome& welcome) override;
@@ -70,8 +73,10 @@ class SimSession final : public PrimaryConnector,
   const int host_;
   const std::string owner_;
   const SimClock& clock_;
+  std::function<absl::Status()> announce_;
   std::function<void()> ended_;
   std::function<void(const SimEngine*)> kill_;
+  SimLife life_;
   SimFabric fabric_;
   LocalRegion scratch_;
   std::vector<std::unique_ptr<SimReplica>> replicas_;

@@ -2,8 +2,9 @@
 //
 // I5 in the simulation: whoever waits has a deadline or somebody who owes an answer, guests that
 // stand still have a stated reason, and without faults they do not stand still for long.
+#include <string>
+
 #include "absl/strings/str_cat.h"
-#include "engine/base/check.h"
 #include "tests/sim/sim_world.h"
 
 namespace haven {
@@ -28,54 +29,68 @@ int64_t Lasts(std::optional<int64_t>* since_ns, bool holds, int64_t now_ns) {
 
 void SimWorld::CheckWaits() {
   for (int host = 0; host < 2; ++host) {
-    if (hosts_[host].guard != nullptr) CheckCopy(host);
+    const std::shared_ptr<SimGuard>& guard = hosts_[host].guard;
+    const int64_t now_ns = hosts_[host].clock->NowNs();
+    if (hosts_[host].copy != nullptr) CheckCopy(host);
+    if (EngineAt(host) != nullptr) CheckEngine(host);
+    if (guard != nullptr && guard->recovery() != nullptr) {
+      const Recovery& recovery = *guard->recovery();
+      const bool owed = recovery.registers().busy() ||
+                        recovery.state() == Recovery::State::kDestroying ||
+                        recovery.state() == Recovery::State::kDone;
+      CheckWait(absl::StrCat("the guard on host ", host), recovery.cause(),
+                owed && recovery.NextWakeNs() == kNever, recovery.NextWakeNs(), now_ns,
+                guard->hung());
+    }
     const std::shared_ptr<SimSession>& session = hosts_[host].session;
     if (session == nullptr) continue;
     const Backup& backup = session->driver().backup();
+    if (backup.end() != BackupEnd::kNotYet) continue;
     // An apply ends by itself.
     const bool owed = backup.registers().busy() || backup.state() == Backup::State::kApplying;
-    if (backup.end() == BackupEnd::kNotYet && backup.NextWakeNs() == kNever && !owed) {
-      checks_.Violate(absl::StrCat("I5: the session on host ", host, " waits for nothing in state ",
-                                   Backup::StateName(backup.state())));
-    }
+    CheckWait(absl::StrCat("the session on host ", host), Backup::StateName(backup.state()),
+              owed && backup.NextWakeNs() == kNever, backup.NextWakeNs(), now_ns,
+              session->loop().hung());
   }
 }
 
+// `owed`: somebody else's answer comes for certain, be it that there is none.
+void SimWorld::CheckWait(const std::string& who, const char* what, bool owed, int64_t wake_ns,
+                         int64_t now_ns, bool hung) {
+  if (owed || hung) return;
+  if (wake_ns == kNever) {
+    return checks_.Violate(absl::StrCat("I5: ", who, " waits for nothing: ", what));
+  }
+  if (wake_ns >= now_ns - kOverdueNs) return;
+  checks_.Violate(absl::StrCat("I5: a deadline of ", who, " is overdue by ",
+                               (now_ns - wake_ns) / kNsPerMs, " ms: ", what));
+}
+
 void SimWorld::CheckCopy(int host) {
-  Guard& guard = *hosts_[host].guard;
+  const SimGroup& group = *hosts_[host].copy;
   const int64_t sim_ns = scheduler_.now_ns();
-  const int64_t now_ns = hosts_[host].clock->NowNs();
-  const int64_t stopped_ns = Lasts(&guard.stopped_since_ns, guard.group->AllStopped(), sim_ns);
-  if (faults_over_ && guard.record && sim_ns >= faults_over_ns_ + kStandStillNs &&
-      stopped_ns >= kStandStillNs) {
-    checks_.Violate(
-        absl::StrCat("I5: the guests of ", guard.group->owner(), " stand still: ", Describe()));
+  const int64_t stopped_ns = Lasts(&hosts_[host].stopped_since_ns, group.AllStopped(), sim_ns);
+  if (group.output().held() > SimOutput::kHeldMax) {
+    checks_.Violate("I5: the buffer holds more than its limit");
   }
-  if (guard.recovery != nullptr) {
-    const Recovery& recovery = *guard.recovery;
-    if (recovery.NextWakeNs() == kNever && !recovery.registers().busy() &&
-        recovery.state() != Recovery::State::kDestroying &&
-        recovery.state() != Recovery::State::kDone) {
-      checks_.Violate(
-          absl::StrCat("I5: the guard on host ", host, " waits for nothing: ", recovery.cause()));
-    }
-    return;
-  }
-  if (guard.engine == nullptr || guard.engine->loop().hung()) return;
-  const Primary& primary = guard.engine->driver().primary();
+  if (!faults_over_ || !hosts_[host].record.has_value() || stopped_ns < kStandStillNs) return;
+  if (sim_ns < faults_over_ns_ + kStandStillNs) return;
+  checks_.Violate(absl::StrCat("I5: the guests of ", group.owner(), " stand still: ", Describe()));
+}
+
+void SimWorld::CheckEngine(int host) {
+  const SimEngine& engine = *EngineAt(host);
+  const Primary& primary = engine.driver().primary();
   if (primary.end() != PrimaryEnd::kNotYet) return;
-  if (primary.NextWakeNs() == kNever && !guard.engine->asks_arbiter()) {
-    checks_.Violate(
-        absl::StrCat("I5: the engine on host ", host, " waits for nothing: ", primary.cause()));
-  }
-  if (primary.NextWakeNs() < now_ns - kOverdueNs) {
-    checks_.Violate(absl::StrCat("I5: a deadline of the engine on host ", host, " is overdue by ",
-                                 (now_ns - primary.NextWakeNs()) / kNsPerMs, " ms"));
-  }
+  const bool hung = hosts_[host].guard->engine()->loop().hung();
+  CheckWait(absl::StrCat("the engine on host ", host), primary.cause(),
+            primary.NextWakeNs() == kNever && engine.asks_arbiter(), primary.NextWakeNs(),
+            hosts_[host].clock->NowNs(), hung);
   const bool reasonless =
       primary.phase() == Primary::Phase::kStopped && primary.pause_reason() == PauseReason::kNone;
-  if (Lasts(&guard.reasonless_since_ns, reasonless, sim_ns) >= kReasonNs) {
-    checks_.Violate(absl::StrCat("I5: the guests of ", guard.group->owner(),
+  if (Lasts(&hosts_[host].guard->reasonless_since_ns, reasonless && !hung, scheduler_.now_ns()) >=
+      kReasonNs) {
+    checks_.Violate(absl::StrCat("I5: the guests of ", hosts_[host].copy->owner(),
                                  " are stopped without a stated reason: ", Describe()));
   }
 }

@@ -26,10 +26,15 @@ CodecMode RandomMode(Random& random) {
 
 }  // namespace
 
-SimWorld::SimWorld(uint64_t seed, bool trace) : trace_(trace), random_(seed), codec_random_(~seed) {
+SimWorld::SimWorld(uint64_t seed, bool trace)
+    : seed_(seed), trace_(trace), random_(seed), codec_random_(~seed) {
   Configure();
   ConfigureCodec();
-  for (Host& host : hosts_) host.clock = std::make_unique<SimClock>(scheduler_);
+  const bool durable = random_.Chance(1, 2);
+  for (Host& host : hosts_) {
+    host.clock = std::make_unique<SimClock>(scheduler_);
+    host.durable = durable;
+  }
 }
 
 SimWorld::~SimWorld() { scheduler_.Clear(); }
@@ -69,10 +74,23 @@ void SimWorld::Configure() {
   backup.copy_retry_ns = 20 * kNsPerMs;
   backup.keep_ns = random_.Between(800, 3000) * kNsPerMs;
   backup.forget_ns = random_.Between(200, 3000) * kNsPerMs;
+  config_.slow_turn_ns = random_.Between(1, 40) * kNsPerMs;
   config_.stuck_ns = random_.Between(50, 400) * kNsPerMs;
   config_.hang_ns = random_.Between(200, 800) * kNsPerMs;
   config_.revoke_kills = random_.Chance(1, 4);
   guests_.rebuild_releases = random_.Chance(1, 2);
+  if (random_.Chance(1, 3)) MakeRoomy();
+}
+
+// As the design wants it of production: an epoch always fits, and nobody is impatient. The others
+// show what becomes of those that have less.
+void SimWorld::MakeRoomy() {
+  constexpr uint32_t kPagesPerSlot = 12;
+  config_.roomy = true;
+  config_.staging_slots = config_.guests * (kSimPages / kPagesPerSlot + 2);
+  config_.geometry.ring_slots = 2 * config_.staging_slots;
+  config_.primary.rearm_ns = config_.primary.pause_budget_ns = kNsPerSecond;
+  config_.apply_delay_ns = std::min(config_.apply_delay_ns, 5 * kNsPerMs);
 }
 
 // Half of the worlds have coded pages; in those every choice of the codec changes now and then.
@@ -94,9 +112,8 @@ void SimWorld::ConfigureCodec() {
 void SimWorld::ChangeCodec() {
   if (!config_.codec.enabled || !codec_random_.Chance(1, 100)) return;
   const CodecMode mode = RandomMode(codec_random_);
-  for (Host& host : hosts_) {
-    if (host.guard == nullptr || host.guard->engine == nullptr) continue;
-    HAVEN_CHECK_OK(host.guard->engine->driver().SetCodecMode(mode));
+  for (int host = 0; host < 2; ++host) {
+    if (EngineAt(host) != nullptr) HAVEN_CHECK_OK(EngineAt(host)->driver().SetCodecMode(mode));
   }
 }
 
@@ -109,16 +126,15 @@ std::string SimWorld::NewOwner(int host) {
   return absl::StrFormat("%c.%016x", HostLetter(host), random_.Next());
 }
 
-std::shared_ptr<SimGroup> SimWorld::MakeGroup(int host, std::string owner, bool has_record) {
+std::shared_ptr<SimGroup> SimWorld::MakeGroup(int host, std::string owner) {
   const CopyId copy = next_copy_++;
   const size_t index = groups_.size();
   groups_.push_back(std::make_shared<SimGroup>(
-      guests_, copy, config_.guests, std::move(owner), has_record,
+      guests_, copy, config_.guests, std::move(owner),
       [this, index](const SimPacket& packet) { Released(*groups_[index], packet); },
       [this, host, copy] {
-        const std::unique_ptr<Guard>& guard = hosts_[host].guard;
-        if (guard == nullptr || guard->group->copy() != copy) return;
-        if (guard->engine != nullptr) guard->engine->loop().Wake();
+        if (hosts_[host].copy == nullptr || hosts_[host].copy->copy() != copy) return;
+        if (EngineAt(host) != nullptr) EngineAt(host)->loop().Wake();
       }));
   return groups_.back();
 }
@@ -132,8 +148,8 @@ void SimWorld::Released(SimGroup& group, const SimPacket& packet) {
     if (ended != ended_sessions_.end()) committed = ended->second[packet.guest];
     for (const Host& host : hosts_) {
       if (host.session == nullptr) continue;
-      const auto step = host.session->CommittedStep(truth->session, packet.guest);
-      if (step.has_value()) committed = step;
+      const auto state = host.session->Committed(truth->session, packet.guest);
+      if (state.has_value()) committed = state->step;
     }
   }
   // Of an older term: the successor's history says whether it may be so.
@@ -150,49 +166,58 @@ void SimWorld::Bury(std::shared_ptr<void> process) {
 void SimWorld::Slice() {
   ChangeCodec();
   for (Host& host : hosts_) {
-    if (host.guard != nullptr) host.guard->group->RunSlice();
+    if (host.copy != nullptr) host.copy->RunSlice();
   }
   CheckWaits();
   scheduler_.After(random_.Between(500 * kNsPerUs, 4 * kNsPerMs), [this] { Slice(); });
+}
+
+SimEngine* SimWorld::EngineAt(int host) const {
+  return hosts_[host].guard == nullptr ? nullptr : hosts_[host].guard->engine().get();
 }
 
 int SimWorld::OwnerHost() const {
   const std::optional<Register>& truth = arbiter_.truth();
   if (!truth.has_value()) return HasCopy(0) ? 0 : -1;
   for (int host = 0; host < 2; ++host) {
-    if (HasCopy(host) && hosts_[host].guard->group->owner() == truth->owner) return host;
+    if (HasCopy(host) && hosts_[host].copy->owner() == truth->owner) return host;
   }
   return -1;
 }
 
+bool SimWorld::RunUntil(int64_t end_ns, bool stop_at_rest) {
+  while (checks_.violation().empty() && !lost_ && scheduler_.Step(end_ns)) {
+    if (stop_at_rest && AtRest()) return true;
+  }
+  return false;
+}
+
 SimResult SimWorld::Run() {
+  InjectFaults();
   BootGuests(0);
   Slice();
-  InjectFaults();
-  const auto run_until = [this](int64_t end_ns, bool stop_at_rest) {
-    while (checks_.violation().empty() && !lost_ && scheduler_.Step(end_ns)) {
-      if (stop_at_rest && AtRest()) return;
-    }
-  };
-  run_until(faults_over_ns_, false);
+  RunUntil(faults_over_ns_, false);
   faults_over_ = true;
+  victim_ = SimProcess::kCount;
+  in_force_until_ns_.fill(0);
+  SlowSessions();
   network_.Heal();
-  guests_.faults = SimGuestFaults{};
+  guests_.chances.Clear();
+  guests_.run_fails_once = 0;
   Trace("faults are over");
-  run_until(faults_over_ns_ + kRestNs, true);
-  result_.violation = checks_.violation();
+  const bool rests = RunUntil(faults_over_ns_ + kRestNs, true);
   // A request that is carried out after the death of who asked: two faults in one.
   const bool nothing_left =
       !HasCopy(0) && !HasCopy(1) && hosts_[0].session == nullptr && hosts_[1].session == nullptr;
   if (nothing_left && request_died_) lost_ = true;
-  if (result_.violation.empty() && !lost_ && !AtRest()) {
-    result_.violation = absl::StrCat("I6: not protected long after the last fault: ", Describe());
+  if (!rests && checks_.violation().empty() && !lost_) {
+    checks_.Violate(absl::StrCat("I6: not protected long after the last fault: ", Describe()));
   }
-  for (const Host& host : hosts_) {
-    if (host.guard != nullptr && host.guard->engine != nullptr) {
-      CountEpochs(host.guard->engine->driver());
-    }
+  if (rests) Probe();
+  for (int host = 0; host < 2; ++host) {
+    if (EngineAt(host) != nullptr) CountEpochs(EngineAt(host)->driver());
   }
+  result_.violation = checks_.violation();
   result_.released = checks_.released();
   result_.promotions = checks_.promotions();
   result_.group_lost = lost_;
@@ -207,10 +232,8 @@ void SimWorld::CountEpochs(const PrimaryDriver& driver) {
 // Protected again, with one copy only and output that flows.
 bool SimWorld::AtRest() const {
   const int owner = OwnerHost();
-  if (owner < 0 || HasCopy(1 - owner)) return false;
-  const Guard& guard = *hosts_[owner].guard;
-  if (guard.engine == nullptr) return false;
-  const Primary& primary = guard.engine->driver().primary();
+  if (owner < 0 || HasCopy(1 - owner) || EngineAt(owner) == nullptr) return false;
+  const Primary& primary = EngineAt(owner)->driver().primary();
   return primary.state(hosts_[owner].clock->NowNs()) == ProtectionState::kProtected &&
          arbiter_.truth()->mode == RegisterMode::kPromotable;
 }
@@ -218,24 +241,26 @@ bool SimWorld::AtRest() const {
 std::string SimWorld::Describe() const {
   std::string text = arbiter_.truth().has_value() ? FormatRegister(*arbiter_.truth()) : "absent";
   for (int host = 0; host < 2; ++host) {
-    absl::StrAppend(&text, " | host ", host, hosts_[host].up ? "" : " down", ": ");
-    if (HasCopy(host)) {
-      const Guard& guard = *hosts_[host].guard;
-      absl::StrAppend(&text, "copy ", guard.group->owner(), guard.up ? "" : " no guard");
-      if (guard.engine != nullptr) {
-        const PrimaryDriver& driver = guard.engine->driver();
-        absl::StrAppend(&text, " engine role ", static_cast<int>(driver.primary().role()),
-                        " phase ", static_cast<int>(driver.primary().phase()), " link ",
-                        static_cast<int>(driver.primary().link_state()), " flight ",
-                        driver.primary().epoch_in_flight(), " ", driver.primary().cause(), " ",
-                        driver.last_error().ToString());
-      }
-      if (guard.recovery != nullptr) absl::StrAppend(&text, " recovery ", guard.recovery->cause());
+    const Host& here = hosts_[host];
+    absl::StrAppend(&text, " | host ", host, here.up ? "" : " down", ": ");
+    if (here.record.has_value()) {
+      absl::StrAppend(&text, "record ", here.record->owner, " phase ",
+                      static_cast<int>(here.record->phase), " ");
     }
-    if (hosts_[host].session != nullptr) {
-      absl::StrAppend(&text, "session ",
-                      Backup::StateName(hosts_[host].session->driver().backup().state()), " ",
-                      hosts_[host].session->driver().last_error().ToString());
+    if (here.copy != nullptr) absl::StrAppend(&text, "copy ", here.copy->owner(), " ");
+    if (const SimEngine* const engine = EngineAt(host)) {
+      const PrimaryDriver& driver = engine->driver();
+      absl::StrAppend(&text, "engine role ", static_cast<int>(driver.primary().role()), " phase ",
+                      static_cast<int>(driver.primary().phase()), " link ",
+                      static_cast<int>(driver.primary().link_state()), " flight ",
+                      driver.primary().epoch_in_flight(), " ", driver.primary().cause(), " ",
+                      driver.last_error().ToString());
+    } else if (here.guard != nullptr) {
+      absl::StrAppend(&text, "guard ", static_cast<int>(here.guard->state()));
+    }
+    if (here.session != nullptr) {
+      absl::StrAppend(&text, "session ", Backup::StateName(here.session->driver().backup().state()),
+                      " ", here.session->driver().last_error().ToString());
     }
   }
   return text;

@@ -10,11 +10,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include "engine/membership/recovery.h"
-#include "tests/sim/sim_faults.h"
+#include "tests/sim/sim_coverage.h"
+#include "tests/sim/sim_guard.h"
 #include "tests/sim/sim_session.h"
 
 namespace haven {
@@ -26,7 +25,10 @@ struct SimResult {
   uint64_t epochs = 0;
   uint64_t coded_epochs = 0;
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
-  std::map<std::pair<SimFault, std::string>, uint64_t> coverage;
+  bool crashed = false;     // The process that the seed names died at the event it names.
+  uint64_t fail_stops = 0;  // Calm fail-stops and short cuts that were met as stated (I6).
+  uint64_t short_cuts = 0;
+  SimCoverage coverage;
 };
 
 class SimWorld {
@@ -38,93 +40,121 @@ class SimWorld {
   SimResult Run();
 
  private:
-  // The guard of a copy: it has an engine, or a recovery that finds out what to do.
-  struct Guard final : public RecoveryActions {
-    SimWorld* world = nullptr;
-    int host = 0;
-    std::shared_ptr<SimGroup> group;
-    bool up = true;
-    bool record = true;  // False: the protection has ended, the guests run on.
-    std::shared_ptr<SimEngine> engine;
-    std::unique_ptr<SimArbiterPort> port;
-    std::unique_ptr<Recovery> recovery;
-    std::unique_ptr<SimLoop> loop;
-    std::optional<int64_t> stopped_since_ns;     // All guests have stood still since;
-    std::optional<int64_t> reasonless_since_ns;  // ... and the engine has not said why.
+  friend class SimGuard;
 
-    void ResumeGuests() override;
-    void StopGuests() override;
-    void DestroyGuests() override;
-    void Report(const char* cause) override;
-  };
-
+  // What is on a host; what of it outlives its processes, and what its power.
   struct Host {
     std::unique_ptr<SimClock> clock;
     bool up = true;
     uint32_t boots = 0;
-    std::unique_ptr<Guard> guard;         // While there is a copy here.
-    std::shared_ptr<SimSession> session;  // The holder of the group's lock, if no guard is.
+    bool listens = true;
+    uint32_t listeners = 0;  // That were started here.
+    bool durable = true;     // The directory of records is on a disk, not in memory.
+    std::optional<SimRecord> record;
+    std::shared_ptr<SimGroup> copy;           // The guests.
+    std::shared_ptr<SimGuard> guard;          // Holds the group's lock, or
+    std::shared_ptr<SimSession> session;      // ... this does, or nobody.
+    bool supervised = false;                  // The service manager is about to start a guard.
+    std::optional<int64_t> stopped_since_ns;  // All guests have stood still since.
+  };
+  // Strikes when the world is in that state.
+  struct Ambush {
+    SimFault fault;
+    ProtocolState state;
   };
 
   // sim_world.cc: the whole.
   void Configure();
+  void MakeRoomy();
   void ConfigureCodec();
   void ChangeCodec();
   void CountEpochs(const PrimaryDriver& driver);
-  std::shared_ptr<SimGroup> MakeGroup(int host, std::string owner, bool has_record);
+  std::shared_ptr<SimGroup> MakeGroup(int host, std::string owner);
   static char HostLetter(int host) { return static_cast<char>('a' + host); }
   std::string NewOwner(int host);
   void Bury(std::shared_ptr<void> process);
   void Slice();
-  bool HasCopy(int host) const { return hosts_[host].guard != nullptr; }
+  bool HasCopy(int host) const { return hosts_[host].copy != nullptr; }
+  SimEngine* EngineAt(int host) const;
   int OwnerHost() const;
   bool AtRest() const;
+  bool RunUntil(int64_t end_ns, bool stop_at_rest);
   std::string Describe() const;
   void Trace(const std::string& what) const;
   void Released(SimGroup& group, const SimPacket& packet);
 
-  // sim_guard.cc: copies, their guards and engines.
-  void StartGuard(int host, std::shared_ptr<SimGroup> group);
-  void StartEngine(int host, const Register* current);
-  void StartRecovery(int host, bool deposed);
-  void OnRecovered(int host);
-  void OpenThenStart(int host, Register current);
-  void OnEngineEnded(int host);
-  void EndProtection(int host, PrimaryEnd end);
-  void KillEngine(int host);
-  void EngineDied(int host);
+  // sim_operator.cc: what outlives guards, and who starts them.
+  absl::Status SavePhase(int host, GroupPhase phase, SimLife& life);
+  absl::Status NoteSession(int host, SimLife& life);
+  absl::Status Announce(int host, const std::string& owner);
+  void Supervise(int host);
+  void StartGuard(int host);
+  void Protect(int host);
+  void GoOnUnprotected(int host);
   void RemoveCopy(int host);
   void BootGuests(int host);
   void Reboot();
 
   // sim_listener.cc: session processes.
-  bool HasRecord(int host) const;
   void Connect(int from, const SimCall& call);
   void Admit(int host, const SimCall& call);
   void Retire(int host, const SimCall& call);
   void WaitForLock(int host, const SimCall& call, int tries);
+  void LaterHere(int host, int64_t ns, std::function<void()> run);
   void RefuseCall(int host, const SimCall& call, RefuseCode code, const char* cause);
   void StartSession(int host, const SimCall& call);
   std::shared_ptr<SimSession> TakeSession(int host);
   void GiveUpReplica(const SimSession& session);
   void OnSessionEnded(int host);
+  void LetRun(int host, const SimSession& session);
 
   // sim_waits.cc: the bounds of all waits (I5).
   void CheckWaits();
+  void CheckWait(const std::string& who, const char* what, bool owed, int64_t wake_ns,
+                 int64_t now_ns, bool hung);
   void CheckCopy(int host);
+  void CheckEngine(int host);
+
+  // sim_probe.cc: calm failures at the end (I6).
+  void Probe();
+  void ProbeFailStop();
+  void ProbeShortCut();
+
+  // sim_watch.cc: events and states, and the faults that wait for them.
+  void OnEvent(SimProcess process, int host);
+  void Look();
+  ProtocolStates StatesAt(int host) const;
+  ProtocolStates States() const { return StatesAt(0) | StatesAt(1); }
+  void SetAmbushes();
+  void SetAmbush(SimFault fault, ProtocolState state);
+  void LeadTo(ProtocolState state);
+  void Strike(SimFault fault);
+  void StrikeIn(SimFault fault, ProtocolStates states);
+  bool InForce(SimFault fault) const;
 
   // sim_inject.cc: what goes wrong, and when.
   void InjectFaults();
-  void Inject(SimFault fault);
-  void InjectNetwork(SimFault fault, int primary, int64_t length_ns);
-  void InjectHypervisor(SimFault fault, int64_t length_ns);
-  void InjectCopy(SimFault fault, int primary, int64_t length_ns);
-  void InjectGuard(int host);
-  void CrashHost(int host);
-  void CrashSession(int host);
-  bool OwnerDied() const;
-  std::string ProtocolState() const;
+  void Inject(SimFault fault, int host);
+  void InjectLasting(SimFault fault, int64_t length_ns);
+  void SlowSessions();
+  void InjectByChance(SimFault fault, int64_t length_ns, uint32_t per_mille);
+  bool InjectOnce(SimFault fault, int host);
+  bool InjectProcess(SimFault fault, int host);
+  bool InjectGuest(SimFault fault, int host);
+  bool InjectOperator(SimFault fault, int host);
+  void HangEngine(int host, int64_t until_ns);
+  void JumpClock(int host);
 
+  // sim_crash.cc: processes and hosts that die.
+  void CrashProcess(SimProcess process, int host);
+  bool CrashGuard(int host);
+  bool CrashEngine(int host);
+  bool CrashListener(int host);
+  bool CrashSession(int host);
+  bool CrashHost(int host);
+  bool OwnerDied() const;
+
+  const uint64_t seed_;
   const bool trace_;
   Random random_;
   // For what concerns coded pages alone: the rest of a seed is what it is without them.
@@ -133,20 +163,34 @@ class SimWorld {
   SimNetwork network_{scheduler_, random_};
   SimMemory memory_;
   SimChecks checks_;
-  SimGuestWorld guests_{scheduler_, random_, checks_, {}, false, 1};
+  SimGuestWorld guests_{scheduler_, random_, checks_};
   SimArbiter arbiter_{network_, checks_};
   SimIds ids_{random_};
   SimConfig config_;
-  SimShared shared_{
-      guests_, network_, memory_, arbiter_, ids_, config_, [this](const std::string& what) {
-        Trace(what);
-      }};
+  SimShared shared_{guests_,
+                    network_,
+                    memory_,
+                    arbiter_,
+                    ids_,
+                    config_,
+                    [this](const std::string& what) { Trace(what); },
+                    [this](SimProcess process, int host) { OnEvent(process, host); },
+                    [this](SimFault fault) { Strike(fault); }};
 
   std::array<Host, 2> hosts_;
   std::vector<std::shared_ptr<SimGroup>> groups_;  // All that ever were: late events find them.
   std::vector<std::shared_ptr<void>> morgue_;      // Processes that have just ended.
   std::map<SessionId, std::vector<uint64_t>> ended_sessions_;  // What they had committed, by guest.
   CopyId next_copy_ = 1;
+
+  std::vector<Ambush> ambushes_;
+  ProtocolStates ambushed_ = 0;  // The states of all ambushes.
+  ProtocolStates seen_ = 0;      // The states at the last look.
+  std::array<int64_t, kSimFaults> in_force_until_ns_{};
+  SimProcess victim_ = SimProcess::kCount;  // Dies at its event of this number.
+  uint64_t victim_events_ = 0;
+  bool looking_ = false;
+
   bool faults_over_ = false;
   int64_t faults_over_ns_ = 0;
   bool rebooting_ = false;

@@ -60,7 +60,7 @@ void SimLink::Break() {
 }
 
 absl::Status SimLink::Revoke() {
-  if (!destroyed_ && network_.Happens(network_.faults().revoke_fails)) {
+  if (!destroyed_ && network_.Happens(SimWireFault::kRevokeFails)) {
     return absl::InternalError("simulated: the queue pair can not be destroyed");
   }
   Destroy();
@@ -68,6 +68,9 @@ absl::Status SimLink::Revoke() {
 }
 
 absl::Status SimLink::PostWrites(std::span<const WriteRequest> requests) {
+  if (path_ == SimPath::kData && !fabric_.Acts()) {
+    return absl::UnavailableError("simulated: the process is dead");
+  }
   if (failed_) return absl::UnavailableError("the simulated link has failed");
   if (queue_.size() + requests.size() > kQueueDepth) {
     return absl::ResourceExhaustedError("the simulated queue is full");
@@ -117,6 +120,8 @@ void SimLink::DeliverNext() {
   }
   stalled_since_ns_ = -1;
   const WriteRequest request = queue_.front();
+  if (network_.Happens(SimWireFault::kLostWrite)) return Fail(CompletionResult::kRetry);
+  if (DeliverPart(request)) return;
   if (request.has_immediate && peer->receives_ == 0) {
     Land(request);
     return Fail(CompletionResult::kOther);
@@ -130,16 +135,28 @@ void SimLink::DeliverNext() {
   if (request.signaled) Complete({request.id, CompletionKind::kWrite, CompletionResult::kOk, 0});
   if (queue_.empty()) return;
   int64_t next_ns = now_ns + 1 * kNsPerUs + request.bytes / 4;
-  if (network_.Happens(network_.faults().slow_write)) {
+  if (network_.Happens(SimWireFault::kLateWrite)) {
     next_ns += network_.random().Between(0, 30 * kNsPerMs);
   }
   Schedule(next_ns);
 }
 
+// A write is not one step: who looks meanwhile sees its beginning and what was there before.
+bool SimLink::DeliverPart(const WriteRequest& request) {
+  if (std::exchange(part_landed_, false)) return false;
+  if (request.bytes < 2 || !network_.Happens(SimWireFault::kPartialWrite)) return false;
+  WriteRequest part = request;
+  part.bytes = static_cast<uint32_t>(network_.random().Between(1, request.bytes - 1));
+  Land(part);
+  part_landed_ = true;
+  Schedule(network_.scheduler().now_ns() + network_.random().Between(1 * kNsPerUs, 2 * kNsPerMs));
+  return true;
+}
+
 bool SimLink::Land(const WriteRequest& request) {
   const std::span<std::byte> source =
       fabric_.bytes(request.local_region).subspan(request.local_offset, request.bytes);
-  if (!network_.Happens(network_.faults().corrupt_write)) {
+  if (!network_.Happens(SimWireFault::kCorruptWrite)) {
     return memory_.Write(request.remote.key, request.remote.base + request.remote_offset, source);
   }
   std::vector<std::byte> copy(source.begin(), source.end());
@@ -167,20 +184,22 @@ void SimLink::Fail(CompletionResult result) {
 // A write that was given up may be on the wire still: it lands whole, in part, or much later, as
 // long as the other end exists.
 void SimLink::LeaveGhost(const WriteRequest& request) {
-  const SimFaults& faults = network_.faults();
-  const bool torn = network_.Happens(faults.torn_write);
-  if (!torn && !network_.Happens(faults.ghost_write)) return;
+  SimChances<SimWireFault>& chances = network_.chances();
+  const bool torn = chances.Drawn(SimWireFault::kTornWrite);
+  if (!torn && !chances.Drawn(SimWireFault::kGhostWrite)) return;
   const std::span<std::byte> source =
       fabric_.bytes(request.local_region).subspan(request.local_offset, request.bytes);
   std::vector<std::byte> copy(source.begin(), source.end());
   if (torn) copy.resize(network_.random().Below(copy.size() + 1));
   const int64_t delay_ns = network_.random().Between(0, 300 * kNsPerMs);
-  network_.scheduler().After(delay_ns, [peer = peer_, &memory = memory_, copy = std::move(copy),
-                                        remote = request.remote, offset = request.remote_offset] {
-    const std::shared_ptr<SimLink> end = peer.lock();
-    if (end == nullptr || end->destroyed_) return;
-    memory.Write(remote.key, remote.base + offset, copy);
-  });
+  network_.scheduler().After(
+      delay_ns, [peer = peer_, &memory = memory_, &chances, torn, copy = std::move(copy),
+                 remote = request.remote, offset = request.remote_offset] {
+        const std::shared_ptr<SimLink> end = peer.lock();
+        if (end == nullptr || end->destroyed_) return;
+        chances.Tell(torn ? SimWireFault::kTornWrite : SimWireFault::kGhostWrite);
+        memory.Write(remote.key, remote.base + offset, copy);
+      });
 }
 
 void SimLink::Complete(const Completion& completion) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "transport/fabric.h"
@@ -37,7 +38,9 @@ class SimMemory {
 // The registered memory of one simulated process.
 class SimFabric final : public Fabric {
  public:
-  explicit SimFabric(SimMemory& memory) : memory_(memory) {}
+  // `acts`: called before anything is posted on a link for data; false: the process is dead.
+  SimFabric(SimMemory& memory, std::function<bool()> acts)
+      : memory_(memory), acts_(std::move(acts)) {}
   ~SimFabric() override;
 
   absl::StatusOr<LocalRegion> Register(uint64_t bytes, RegionAccess access) override;
@@ -45,6 +48,7 @@ class SimFabric final : public Fabric {
   uint32_t max_write_bytes() const override { return 1 << 20; }
 
   std::span<std::byte> bytes(uint32_t region) const;
+  bool Acts() const { return acts_(); }
 
  private:
   struct Region {
@@ -53,6 +57,7 @@ class SimFabric final : public Fabric {
     uint64_t key = 0;
   };
   SimMemory& memory_;
+  const std::function<bool()> acts_;
   std::vector<std::unique_ptr<Region>> regions_;
 };
 
@@ -95,6 +100,7 @@ class SimLink final : public Link {
 
   void Schedule(int64_t when_ns);
   void DeliverNext();
+  bool DeliverPart(const WriteRequest& request);
   bool Land(const WriteRequest& request);
   void Fail(CompletionResult result);
   void LeaveGhost(const WriteRequest& request);
@@ -111,6 +117,7 @@ class SimLink final : public Link {
 
   std::deque<WriteRequest> queue_;
   bool delivering_ = false;
+  bool part_landed_ = false;  // Of the head of the queue.
   int64_t stalled_since_ns_ = -1;
   std::deque<Completion> completions_;
   uint32_t receives_ = 0;

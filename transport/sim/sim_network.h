@@ -11,22 +11,26 @@
 
 #include "engine/base/random.h"
 #include "transport/sim/scheduler.h"
+#include "transport/sim/sim_chances.h"
 
 namespace haven {
 
 // Hosts are numbered from 0. The simulation's two engines' hosts and the arbiter.
 inline constexpr int kSimHosts = 3;
 
-// What may go wrong, each as a chance out of 1000 per opportunity.
-struct SimFaults {
-  uint32_t corrupt_write = 0;  // A bit of a delivered write flips.
-  uint32_t ghost_write = 0;   // A write that failed lands later, unless the other end is destroyed.
-  uint32_t torn_write = 0;    // A write that failed has landed in part.
-  uint32_t lost_answer = 0;   // The arbiter's answer is lost.
-  uint32_t lost_request = 0;  // The request to the arbiter is lost.
-  uint32_t slow_write = 0;    // A write takes up to 30 ms longer.
-  uint32_t revoke_fails = 0;  // A link can not be proved to be cut off.
-  uint32_t denied = 0;        // The arbiter says no although nothing stands against the request.
+// What may go wrong at each opportunity.
+enum class SimWireFault : uint8_t {
+  kLostWrite,     // The queue pair fails, and nothing of the write has landed.
+  kLateWrite,     // A write takes up to 30 ms longer.
+  kPartialWrite,  // The rest of a write lands up to 2 ms after its beginning.
+  kTornWrite,     // A write that failed has landed in part.
+  kGhostWrite,    // A write that failed lands later, unless the other end is destroyed.
+  kCorruptWrite,  // A bit of a delivered write flips.
+  kLostRequest,   // The request to the arbiter is lost.
+  kLostAnswer,    // The arbiter's answer is lost.
+  kDenied,        // The arbiter says no although nothing stands against the request.
+  kRevokeFails,   // A link can not be proved to be cut off.
+  kCount,
 };
 
 // The ways between the two engines' hosts, which may fail one by one.
@@ -35,14 +39,15 @@ inline constexpr size_t kSimPaths = 3;
 
 class SimNetwork {
  public:
-  SimNetwork(Scheduler& scheduler, Random& random) : scheduler_(scheduler), random_(random) {
+  SimNetwork(Scheduler& scheduler, Random& random)
+      : scheduler_(scheduler), random_(random), chances_(random) {
     for (auto& row : cut_until_ns_) row.fill(0);
     path_cut_until_ns_.fill(0);
   }
 
   Scheduler& scheduler() { return scheduler_; }
   Random& random() { return random_; }
-  SimFaults& faults() { return faults_; }
+  SimChances<SimWireFault>& chances() { return chances_; }
 
   bool Up(int from, int to) const { return scheduler_.now_ns() >= cut_until_ns_[from][to]; }
 
@@ -62,16 +67,16 @@ class SimNetwork {
   void Heal() {
     for (auto& row : cut_until_ns_) row.fill(0);
     path_cut_until_ns_.fill(0);
-    faults_ = SimFaults{};
+    chances_.Clear();
   }
 
   int64_t DelayNs() { return random_.Between(5 * kNsPerUs, 60 * kNsPerUs); }
-  bool Happens(uint32_t per_mille) { return per_mille != 0 && random_.Chance(per_mille, 1000); }
+  bool Happens(SimWireFault fault) { return chances_.Happens(fault); }
 
  private:
   Scheduler& scheduler_;
   Random& random_;
-  SimFaults faults_;
+  SimChances<SimWireFault> chances_;
   std::array<std::array<int64_t, kSimHosts>, kSimHosts> cut_until_ns_;
   std::array<int64_t, kSimPaths> path_cut_until_ns_;
 };

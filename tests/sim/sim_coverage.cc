@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/sim_coverage.h"
+
+#include <cstdio>
+#include <cstring>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+
+namespace haven {
+
+namespace {
+
+struct Table {
+  const char* title;
+  ProtocolState first;
+  ProtocolState count;
+};
+constexpr Table kTables[] = {
+    {"primary, role", 0, kSimRoles},
+    {"primary, phase", kSimRoles, kSimPhases},
+    {"backup", kSimRoles + kSimPhases, kSimBackups},
+    {"guard", kSimRoles + kSimPhases + kSimBackups, kSimGuards},
+};
+
+}  // namespace
+
+const char* ProtocolStateName(ProtocolState state) {
+  static constexpr const char* kNames[] = {
+      "starting",  "unprotected", "syncing",      "arming",     "protected",  "ended",
+      "running",   "stopping",    "taking back",  "stopped",    "holding",    "barrier",
+      "capturing", "resuming",    "rebuilding",   "waiting",    "adopting",   "syncing",
+      "standby",   "claiming",    "cutting off",  "reading",    "applying",   "preparing",
+      "starting",  "running",     "handing back", "stale",      "abandoning", "ended",
+      "claiming",  "paused",      "deposed",      "destroying", "opening",    "ending",
+      "absent",
+  };
+  static_assert(std::size(kNames) == kProtocolStates);
+  return kNames[state];
+}
+
+void SimCoverage::Count(SimFault fault, ProtocolStates states) {
+  for (ProtocolState state = 0; state < kProtocolStates; ++state) {
+    if ((states >> state & 1) != 0) ++counts_[static_cast<size_t>(fault)][state];
+  }
+}
+
+void SimCoverage::Add(const SimCoverage& other) {
+  for (size_t fault = 0; fault < kSimFaults; ++fault) {
+    for (ProtocolState state = 0; state < kProtocolStates; ++state) {
+      counts_[fault][state] += other.counts_[fault][state];
+    }
+  }
+}
+
+void SimCoverage::Print() const {
+  for (const Table& table : kTables) {
+    std::printf("%-22s", table.title);
+    for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
+      std::printf(" %12s", ProtocolStateName(state));
+    }
+    std::printf("\n");
+    for (size_t i = 0; i < kSimFaults; ++i) {
+      const SimFault fault = static_cast<SimFault>(i);
+      std::printf("%-22s", SimFaultName(fault));
+      for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
+        if (count(fault, state) == 0 && WhyNeverMet(fault, state) != nullptr) {
+          std::printf(" %12s", "-");
+        } else {
+          std::printf(" %12llu", static_cast<unsigned long long>(count(fault, state)));
+        }
+      }
+      std::printf("\n");
+    }
+    std::printf("\n");
+  }
+}
+
+std::vector<std::string> SimCoverage::Gaps() const {
+  std::vector<std::string> gaps;
+  for (const Table& table : kTables) {
+    for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
+      for (size_t i = 0; i < kSimFaults; ++i) {
+        const SimFault fault = static_cast<SimFault>(i);
+        if (count(fault, state) != 0 || WhyNeverMet(fault, state) != nullptr) continue;
+        gaps.push_back(absl::StrCat(SimFaultName(fault), " never met ", table.title, " ",
+                                    ProtocolStateName(state)));
+      }
+    }
+  }
+  return gaps;
+}
+
+}  // namespace haven
