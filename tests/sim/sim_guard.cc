@@ -172,6 +172,7 @@ void SimGuard::DestroyGuests() {
   world_.checks_.OnDeposedDestroyed(world_.arbiter_.truth(), group().owner());
   Later(world_.random_.Between(1, 10) * kNsPerMs, [this] {
     absl::Status status = SavePhase(GroupPhase::kDeposed);
+    if (life_.dead()) return;
     for (const auto& guest : group().guests()) {
       if (status.ok() && life_.Acts()) status = guest->Destroy();
     }

@@ -12,8 +12,8 @@ namespace haven {
 
 namespace {
 
-// A process dies at each of its first so many events, in one seed or another.
-constexpr uint64_t kVictimEvents = 4000;
+// A process dies at each of its first so many events, in one seed or another. By SimProcess.
+constexpr std::array<uint64_t, kSimProcesses> kVictimEvents = {2000, 150, 1500, 40};
 
 // SimFault lists what comes by chance in the order of these two enumerations.
 constexpr uint8_t kOfWire = static_cast<uint8_t>(SimFault::kLostWrite);
@@ -40,7 +40,7 @@ void SimWorld::InjectFaults() {
   });
   guests_.suspend_aborted = [this] { Strike(SimFault::kSuspendAborted); };
   victim_ = static_cast<SimProcess>(seed_ % kSimProcesses);
-  victim_events_ = 1 + seed_ / kSimProcesses % kVictimEvents;
+  victim_events_ = 1 + seed_ / kSimProcesses % kVictimEvents[static_cast<size_t>(victim_)];
   faults_over_ns_ = random_.Between(1000, 5000) * kNsPerMs;
   SetAmbushes();
   const int64_t mean_ns = random_.Between(20, 400) * kNsPerMs;

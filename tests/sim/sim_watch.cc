@@ -100,7 +100,6 @@ void SimWorld::SetAmbushes() {
     const uint64_t pair = (seed_ * kAmbushes + i) * kStride % kPairs;
     const SimFault fault = static_cast<SimFault>(pair % kSimFaults);
     const ProtocolState state = static_cast<ProtocolState>(pair / kSimFaults);
-    if (WhyNeverMet(fault, state) != nullptr) continue;
     SetAmbush(CauseOf(fault), state);
     LeadTo(state);
   }
