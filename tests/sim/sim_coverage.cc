@@ -64,7 +64,7 @@ void SimCoverage::Print() const {
       const SimFault fault = static_cast<SimFault>(i);
       std::printf("%-22s", SimFaultName(fault));
       for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
-        if (count(fault, state) == 0 && WhyNeverMet(fault, state) != nullptr) {
+        if (count(fault, state) == 0 && WhyNotMet(fault, state) != nullptr) {
           std::printf(" %12s", "-");
         } else {
           std::printf(" %12llu", static_cast<unsigned long long>(count(fault, state)));
@@ -82,7 +82,7 @@ std::vector<std::string> SimCoverage::Gaps() const {
     for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
       for (size_t i = 0; i < kSimFaults; ++i) {
         const SimFault fault = static_cast<SimFault>(i);
-        if (count(fault, state) != 0 || WhyNeverMet(fault, state) != nullptr) continue;
+        if (count(fault, state) != 0 || WhyNotMet(fault, state) != nullptr) continue;
         gaps.push_back(absl::StrCat(SimFaultName(fault), " never met ", table.title, " ",
                                     ProtocolStateName(state)));
       }

@@ -67,17 +67,17 @@ class SimCoverage {
     return counts_[static_cast<size_t>(fault)][state];
   }
 
-  // Four tables, a line for each fault. A pair that can not be met shows as a dash.
+  // Four tables, a line for each fault. A pair that need not be met and was not shows as a dash.
   void Print() const;
-  // One line for each pair that can be met and was not.
+  // One line for each pair that should have been met and was not.
   std::vector<std::string> Gaps() const;
 
  private:
   std::array<std::array<uint64_t, kProtocolStates>, kSimFaults> counts_{};
 };
 
-// Why these two never meet; null: they can.
-const char* WhyNeverMet(SimFault fault, ProtocolState state);
+// Why a run of any length may be without this pair; null: it must not be.
+const char* WhyNotMet(SimFault fault, ProtocolState state);
 
 }  // namespace haven
 
