@@ -68,6 +68,8 @@ absl::StatusOr<GroupRecord> RecordHere(const Options& options, const std::string
   record.return_address = options.Text("listen");
   record.arbiter = options.Text("arbiter");
   ReadCredentials(options, &record);
+  // The primary has refused disks that are not covered, or its operator has said that they may be.
+  record.unsafe_disk = true;
   HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
   return record;
 }

@@ -39,7 +39,8 @@ absl::StatusOr<std::string> NameXenGuest(const std::string& word);
 absl::Status CheckXenGuestWord(const std::string& word, const GuestOptions& options);
 absl::StatusOr<bool> XenGuestExists(const std::string& name);
 absl::StatusOr<GuestSet> AttachXenGuests(const std::string& group,
-                                         const std::vector<std::string>& names, GuestHold hold);
+                                         const std::vector<std::string>& names,
+                                         const GuestOptions& options, GuestHold hold);
 absl::StatusOr<BuiltReplica> BuildXenReplicaHere(const HelloDomain& domain,
                                                  const std::string& overrides);
 

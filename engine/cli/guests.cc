@@ -98,7 +98,8 @@ absl::StatusOr<GuestSet> AttachNodeGuests(const GroupDirectory& directory,
     xen = parsed->xen;
     names.push_back(parsed->name);
   }
-  return xen ? AttachXenGuests(record.group, names, hold) : AttachSyntheticGuests(directory, names);
+  if (!xen) return AttachSyntheticGuests(directory, names);
+  return AttachXenGuests(record.group, names, {.unsafe_disk = record.unsafe_disk}, hold);
 }
 
 // What the copies of one session share.

@@ -135,13 +135,15 @@ absl::StatusOr<bool> XenGuestExists(const std::string& name) {
 }
 
 absl::StatusOr<GuestSet> AttachXenGuests(const std::string& group,
-                                         const std::vector<std::string>& names, GuestHold hold) {
+                                         const std::vector<std::string>& names,
+                                         const GuestOptions& options, GuestHold hold) {
   GuestSet set;
   std::vector<uint32_t> domains;
   std::vector<std::string> found;
   for (const std::string& name : names) {
     absl::StatusOr<XenGuest> guest =
-        AttachXenGuest(name, hold == GuestHold::kReplicate ? XenHold::kReplicate : XenHold::kRun);
+        AttachXenGuest(name, hold == GuestHold::kReplicate ? XenHold::kReplicate : XenHold::kRun,
+                       {.unsafe_disk = options.unsafe_disk});
     if (absl::IsNotFound(guest.status())) {
       set.ended.emplace_back(guest.status().message());
       continue;

@@ -94,6 +94,7 @@ absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
   record.interval_us = interval / kNsPerUs;
   record.detect_us = detect / kNsPerUs;
   HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
+  record.unsafe_disk = options.Has("unsafe-disk");
   HAVEN_ASSIGN_OR_RETURN(record.journal_bytes,
                          options.Bytes("epoch-bytes", uint64_t{1} << 20, uint64_t{1} << 38));
   HAVEN_ASSIGN_OR_RETURN(record.guests, NameGuests(options.positional()));

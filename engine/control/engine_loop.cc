@@ -24,6 +24,11 @@ constexpr int64_t kBusyPollMaxNs = 5 * kNsPerMs;
 constexpr int64_t kIntervalMinNs = 1 * kNsPerMs;
 constexpr int64_t kIntervalMaxNs = 3600 * kNsPerSecond;
 
+bool DisksCovered(const std::vector<GuestPorts>& guests) {
+  return std::all_of(guests.begin(), guests.end(),
+                     [](const GuestPorts& guest) { return guest.domain->info().disk_covered; });
+}
+
 std::vector<std::string> GuestNames(const std::vector<GuestPorts>& guests) {
   std::vector<std::string> names;
   for (const GuestPorts& guest : guests) names.push_back(guest.domain->info().name);
@@ -64,11 +69,13 @@ absl::Status EngineLoop::Open() {
   const PrimaryConfig& protocol = options_.driver.protocol;
   HAVEN_ASSIGN_OR_RETURN(mailbox_, (Mailbox<Command, Reply>::Create()));
   HAVEN_ASSIGN_OR_RETURN(publisher_, StatusPublisher::Start(options_.paths));
-  status_ = std::make_unique<PrimaryStatus>(StatusIdentity{.role = "primary",
-                                                           .node_id = options_.node_id,
-                                                           .group = options_.group,
-                                                           .guests = GuestNames(seams_.guests)},
-                                            protocol.interval_ns, *publisher_, clock_);
+  status_ =
+      std::make_unique<PrimaryStatus>(StatusIdentity{.role = "primary",
+                                                     .node_id = options_.node_id,
+                                                     .group = options_.group,
+                                                     .guests = GuestNames(seams_.guests),
+                                                     .disk_covered = DisksCovered(seams_.guests)},
+                                      protocol.interval_ns, *publisher_, clock_);
   HAVEN_ASSIGN_OR_RETURN(
       pump_,
       HeartbeatPump::Start(options_.beat_ns != 0 ? std::max(options_.beat_ns, 1 * kNsPerMs)

@@ -132,6 +132,7 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"arbiter_timeout_us", record.arbiter_timeout_us},
                        {"journal_bytes", record.journal_bytes},
                        {"copy_threads", record.copy_threads},
+                       {"unsafe_disk", record.unsafe_disk},
                        {"codec", record.codec},
                        {"codec_cache_bytes", record.codec_cache_bytes},
                        {"codec_block_bytes", record.codec_block_bytes},
@@ -169,6 +170,7 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(TakeTime(object, "arbiter_timeout_us", &record.arbiter_timeout_us));
   HAVEN_RETURN_IF_ERROR(Take(object, "journal_bytes", &record.journal_bytes));
   HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
+  HAVEN_RETURN_IF_ERROR(Take(object, "unsafe_disk", &record.unsafe_disk));
   HAVEN_RETURN_IF_ERROR(TakeCodec(object, &record));
   if (!object.empty()) return Wrong(object.begin().key(), "is not known");
   HAVEN_RETURN_IF_ERROR(CheckName("group record: group", record.group));

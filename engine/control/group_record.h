@@ -47,6 +47,7 @@ struct GroupRecord {
   int64_t arbiter_timeout_us = 0;
   uint64_t journal_bytes = 0;  // Size of the largest epoch, in bytes of staging; above 0.
   uint32_t copy_threads = 0;
+  bool unsafe_disk = false;         // Guests may write disks that are not part of an epoch.
   std::string codec = "off";        // As ParseCodecMode has it; "off": no memory is taken for it.
   uint64_t codec_cache_bytes = 0;   // Pages whose last version is kept.
   uint32_t codec_block_bytes = 64;  // 64, 128 or 256.

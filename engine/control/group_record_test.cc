@@ -39,6 +39,7 @@ GroupRecord MakeRecord(const std::string& group = "web") {
   record.arbiter_timeout_us = 1'000'000;
   record.journal_bytes = uint64_t{1} << 40;
   record.copy_threads = 3;
+  record.unsafe_disk = true;
   record.codec = "dense";
   record.codec_cache_bytes = uint64_t{3} << 30;
   record.codec_block_bytes = 256;

@@ -110,7 +110,8 @@ struct StatusSnapshot {
   std::string state;          // ProtectionStateName().
   int64_t since_wall_ns = 0;  // In that state.
   std::string reason;
-  std::string remedy;    // What to do about it; empty: nothing is wrong.
+  std::string remedy;        // What to do about it; empty: nothing is wrong.
+  bool disk_covered = true;  // Of a primary: no guest writes a disk that is not part of an epoch.
   std::string activity;  // Of a backup: its own state ("standby", ...); of a primary: its guests'.
   std::string last_error;  // The newest complaint of connections or data path.
 

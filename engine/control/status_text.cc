@@ -36,6 +36,9 @@ void AppendState(std::string* out, const StatusSnapshot& s, const StatusReading&
   Line(out, reading.stale ? "" : "state",
        absl::StrCat(s.state, " since ", WallTime(s.since_wall_ns), ": ", s.reason));
   if (!s.remedy.empty()) Line(out, "remedy", s.remedy);
+  if (!s.disk_covered) {
+    Line(out, "disk", "not covered: a copy goes on with an older memory and a newer disk");
+  }
   if (!s.activity.empty()) Line(out, "activity", s.activity);
   if (!s.last_error.empty()) Line(out, "error", s.last_error);
 }

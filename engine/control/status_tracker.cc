@@ -65,6 +65,7 @@ StatusSnapshot StatusTracker::Begin() const {
   snapshot.node_id = identity_.node_id;
   snapshot.group = identity_.group;
   snapshot.guests = identity_.guests;
+  snapshot.disk_covered = identity_.disk_covered;
   snapshot.since_wall_ns = since_wall_ns_;
   return snapshot;
 }

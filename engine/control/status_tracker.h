@@ -20,6 +20,7 @@ struct StatusIdentity {
   std::string node_id;
   std::string group;
   std::vector<std::string> guests;
+  bool disk_covered = true;
 };
 
 // What the statuses of both sides have in common: when something is to be published, and that no

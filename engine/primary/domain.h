@@ -20,6 +20,7 @@ struct DomainInfo {
   std::string name;    // As operators call it: 1 to 127 bytes.
   std::string uuid;    // 36 characters, lower case.
   std::string config;  // Opaque description from which the peer's ReplicaDomain builds its copy.
+  bool disk_covered = true;  // Every disk that it writes is part of an epoch.
 };
 
 // Why a domain is no longer there to be suspended.

@@ -118,7 +118,7 @@ absl::Status Orphan(XenGuest& guest, XenReplica& replica) {
 
 absl::Status Try(const std::string& what, const std::string& name, const std::string& words) {
   HAVEN_ASSIGN_OR_RETURN(const XenReplicaOptions options, ParseXenReplicaOptions(words));
-  HAVEN_ASSIGN_OR_RETURN(XenGuest guest, AttachXenGuest(name, XenHold::kReplicate));
+  HAVEN_ASSIGN_OR_RETURN(XenGuest guest, AttachXenGuest(name, XenHold::kReplicate, {}));
   const HelloDomain hello = Describe(*guest.domain);
   Say("description_bytes", absl::StrCat(hello.config.size()));
   const Stopwatch watch;

@@ -152,11 +152,13 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
 }
 
 // All that replication needs of the guest.
-absl::Status Map(const std::string& name, const XenDomainStatus& status, XenDomain::Parts& parts) {
+absl::Status Map(const std::string& name, const XenDomainStatus& status,
+                 const XenRefusalOptions& options, XenDomain::Parts& parts) {
   XenDomainControl& control = *parts.control;
   HAVEN_ASSIGN_OR_RETURN(const XenToolstackConfig config, ToolstackConfig(control.domid()));
   HAVEN_RETURN_IF_ERROR(
-      CheckFacts(name, status, control.domid(), *parts.store, config.json, {.unsafe_disk = true}));
+      CheckFacts(name, status, control.domid(), *parts.store, config.json, options));
+  parts.info.disk_covered = !WritesDisks(config.json);
   HAVEN_ASSIGN_OR_RETURN(const RamMap map, ReadRamMap(control));
   HAVEN_ASSIGN_OR_RETURN(parts.canary, CanaryFrame(name, control, map));
   HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control));
@@ -199,7 +201,8 @@ absl::Status CheckXenGuest(const std::string& name, const XenRefusalOptions& opt
   return CheckFacts(name, status, domid, *store, config.json, options);
 }
 
-absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold) {
+absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
+                                        const XenRefusalOptions& options) {
   XenGuest guest;
   HAVEN_ASSIGN_OR_RETURN(guest.domid, FindXenGuest(name));
   XenDomain::Parts parts;
@@ -216,7 +219,9 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold) {
   parts.destroy = [](uint32_t domid) {
     return RunXl({"destroy", absl::StrCat(domid)}, kToolstackTimeout).status();
   };
-  if (hold == XenHold::kReplicate) HAVEN_RETURN_IF_ERROR(Map(parts.info.name, status, parts));
+  if (hold == XenHold::kReplicate) {
+    HAVEN_RETURN_IF_ERROR(Map(parts.info.name, status, options, parts));
+  }
   HAVEN_ASSIGN_OR_RETURN(guest.suspend,
                          MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop));
   guest.domain = std::make_unique<XenDomain>(std::move(parts));

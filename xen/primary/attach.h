@@ -40,9 +40,10 @@ absl::StatusOr<std::string> XenGuestName(uint32_t domid);
 absl::Status CheckXenGuest(const std::string& name, const XenRefusalOptions& options);
 
 // Takes hold of a guest. NotFound: there is none of that name. FailedPrecondition: another process
-// has hold of it, or (kReplicate) it can not be protected; its disks are not looked at here. Else
-// errors of toolstack and hypervisor.
-absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold);
+// has hold of it, or (kReplicate) it can not be protected, as of CheckXenGuest. Else errors of
+// toolstack and hypervisor.
+absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
+                                        const XenRefusalOptions& options);
 
 }  // namespace haven
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/primary/refusals.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -131,6 +132,13 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
   if (reasons.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("guest ", facts.name, " can not be protected: ", absl::StrJoin(reasons, "; ")));
+}
+
+bool WritesDisks(absl::string_view config_json) {
+  const Json config = Json::parse(config_json.begin(), config_json.end(), nullptr,
+                                  /*allow_exceptions=*/false);
+  const Json& disks = ListOf(config, "disks");
+  return std::any_of(disks.begin(), disks.end(), Writable);
 }
 
 absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed) {

@@ -32,6 +32,9 @@ struct XenRefusalOptions {
 // what to do about it.
 absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOptions& options);
 
+// Whether a guest made so has a disk that it can write. What is no such configuration has none.
+bool WritesDisks(absl::string_view config_json);
+
 // The "config" of the one element in what `xl list -l` prints, as text, and the number of its
 // vCPUs. InvalidArgument: it is not that.
 struct XenToolstackConfig {

@@ -83,8 +83,11 @@ TEST(Refusals, WritableDisksUnlessTheirOwnerKnows) {
         With(absl::StrCat(R"({"disks":[{"vdev":"xvdb","readwrite":)", writable, "}]}"));
     EXPECT_THAT(Reason(facts), AllOf(HasSubstr("xvdb"), HasSubstr("--unsafe-disk")));
     EXPECT_TRUE(CheckProtectable(facts, {.unsafe_disk = true}).ok());
+    EXPECT_TRUE(WritesDisks(facts.config_json));
   }
   EXPECT_TRUE(CheckProtectable(With(R"({"disks":[{"vdev":"xvdb","readwrite":false}]})"), {}).ok());
+  EXPECT_FALSE(WritesDisks(R"({"disks":[{"vdev":"xvdb","readwrite":false}]})"));
+  EXPECT_FALSE(WritesDisks("nothing of the kind"));
   EXPECT_TRUE(
       CheckProtectable(With(R"({"disks":[{"vdev":"hdc","readwrite":1,"is_cdrom":1}]})"), {}).ok());
 }

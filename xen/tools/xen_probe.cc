@@ -183,7 +183,7 @@ class Probe {
 
 absl::StatusOr<bool> Run(const std::string& name, uint64_t epochs, int interval_ms) {
   const int64_t begin = Now();
-  HAVEN_ASSIGN_OR_RETURN(XenGuest guest, AttachXenGuest(name, XenHold::kReplicate));
+  HAVEN_ASSIGN_OR_RETURN(XenGuest guest, AttachXenGuest(name, XenHold::kReplicate, {}));
   std::printf("attached ms=%lld config_bytes=%zu\n",
               static_cast<long long>((Now() - begin) / kNsPerMs),
               guest.domain->info().config.size());
