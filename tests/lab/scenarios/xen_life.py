@@ -9,7 +9,7 @@ from haven_lab.xen_guest import ADDRESS, XenGuest
 from haven_lab.xen_pair import XEN_PAIR, XenPair
 
 _EPOCHS = 2
-# What docs/operations.md promises, on emulated processors.
+# What docs/xen.md promises.
 _DESTROYED_WITHIN_S = 60
 
 
