@@ -87,8 +87,9 @@ class BenchGuest : public Domain {
   }
 
   void DirtyFrames() {
-    for (const Gfn gfn : frames_) log_[gfn / 64] |= uint64_t{1} << (gfn % 64);
+    for (const Gfn gfn : frames_) MarkDirty(gfn);
   }
+  void MarkDirty(Gfn gfn) { log_[gfn / 64] |= uint64_t{1} << (gfn % 64); }
   void DirtyAll() { std::fill(log_.begin(), log_.end(), ~uint64_t{0}); }
   const std::vector<Gfn>& frames() const { return frames_; }
 

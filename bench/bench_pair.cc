@@ -95,6 +95,7 @@ std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& 
   options.backup_address = place.address();
   options.staging_bytes = StagingBytes(shape);
   options.copy_workers = shape.copy_workers;
+  options.driver.codec = shape.codec;
   PrimaryConfig& protocol = options.driver.protocol;
   protocol.owner = "host-a.0000000000000001";
   protocol.interval_ns = kNsPerMs;

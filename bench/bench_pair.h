@@ -23,11 +23,12 @@ struct PairShape {
   uint64_t guest_pages = 0;
   uint64_t dirty_pages = 0;  // In each epoch, evenly spread, the same ones.
   unsigned copy_workers = 1;
+  CodecStageOptions codec = {};
 };
 
 // A guest that stops and runs on at once and dirties its pages whenever it is stopped, with an
 // output that nobody sends to: what is measured is the engine's own work.
-class BenchPorts final : public BenchGuest, public SuspendMethod, public OutputBuffer {
+class BenchPorts : public BenchGuest, public SuspendMethod, public OutputBuffer {
  public:
   explicit BenchPorts(const PairShape& shape);
 

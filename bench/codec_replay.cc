@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "bench/igzip.h"
 #include "engine/base/check.h"
 #include "engine/base/random.h"
 #include "engine/codec/coded_frame_decoder.h"
@@ -43,7 +44,7 @@ size_t PlainBytes(std::span<const uint32_t> gfns, const std::byte* pages) {
   size_t bytes = 0;
   int last_zero = -1;
   for (size_t i = 0; i < gfns.size(); ++i) {
-    const int zero = BestKernels().nonzero_lines(pages + i * kPageBytes) == 0 ? 1 : 0;
+    const int zero = BestKernels().nonzero_lines(pages + i * kPageBytes, ~uint64_t{0}) == 0 ? 1 : 0;
     if (i == 0 || gfns[i] != gfns[i - 1] + 1 || zero != last_zero) bytes += kFrameHeaderBytes;
     if (zero == 0) bytes += kPageBytes;
     last_zero = zero;
@@ -71,53 +72,18 @@ size_t EncodeByXbzrle(const TraceEpoch& epoch, Memory& before, std::span<std::by
   return bytes;
 }
 
-size_t EncodeByCompressor(const TraceEpoch& epoch, Compression method, Compressor& compressor,
-                          std::span<std::byte> out) {
+// `compress(from, to)` returns the bytes written, or 0 if they do not fit.
+template <typename Compress>
+size_t EncodeByCompressor(const TraceEpoch& epoch, std::span<std::byte> out,
+                          const Compress& compress) {
   size_t bytes = 0;
   for (size_t i = 0; i < epoch.gfns.size(); i += kBatch) {
     const size_t batch = std::min(kBatch, epoch.gfns.size() - i) * kPageBytes;
-    const size_t packed = compressor.Compress(method, {epoch.Page(i), batch}, out.first(batch));
+    const size_t packed =
+        compress(std::span<const std::byte>(epoch.Page(i), batch), out.first(batch));
     bytes += kFrameHeaderBytes + (packed == 0 ? batch : packed);
   }
   return bytes;
-}
-
-const char* PeerName(Peer peer) {
-  switch (peer) {
-    case Peer::kRaw:
-      return "raw pages";
-    case Peer::kPlain:
-      return "plain (no codec)";
-    case Peer::kXbzrle:
-      return "xbzrle";
-    case Peer::kLz4:
-      return "lz4";
-    case Peer::kDeflate:
-      return "igzip -1";
-    case Peer::kZstd:
-      return "zstd -1";
-  }
-  return "";
-}
-
-// Runs `once` until `least` has passed and keeps the best times.
-template <typename Once>
-ReplayResult Repeat(std::string name, std::chrono::milliseconds least, const Once& once) {
-  ReplayResult best;
-  const Clock::time_point begin = Clock::now();
-  do {
-    const ReplayResult result = once();
-    const bool first = best.pages == 0;
-    const double encode =
-        first ? result.encode_seconds : std::min(best.encode_seconds, result.encode_seconds);
-    const double decode =
-        first ? result.decode_seconds : std::min(best.decode_seconds, result.decode_seconds);
-    best = result;
-    best.encode_seconds = encode;
-    best.decode_seconds = decode;
-  } while (Clock::now() - begin < least);
-  best.name = std::move(name);
-  return best;
 }
 
 // One guest and its replica.
@@ -128,7 +94,8 @@ class CodecReplay {
         codec_(OptionsFor(trace, one), HashKey(MakeSecret())),
         guest_(trace.page_count),
         replica_(trace.page_count),
-        out_(kBatch * kPageBytes) {
+        out_(kBatch * kPageBytes),
+        packed_(kBatch * kPageBytes) {
     std::vector<std::byte*> chunks;
     for (uint64_t first = 0; first < trace.page_count; first += GuestMemory::kChunkPages) {
       chunks.push_back(replica_.Page(static_cast<uint32_t>(first)));
@@ -162,20 +129,34 @@ class CodecReplay {
           std::span(pages_).subspan(i, std::min(kBatch, pages_.size() - i));
       begin = Clock::now();
       const EncodedFrame frame = codec_.EncodeFrame(worker_, 0, batch, out_);
+      const bool coded = frame.outcome == EncodedFrame::Outcome::kCoded;
+      const bool plain = frame.outcome == EncodedFrame::Outcome::kPlain;
+      std::span<std::byte> body = std::span(out_).first(frame.body_bytes);
+      size_t packed = 0;
+      if (one_.igzip && (coded || plain)) {
+        if (plain) {
+          body = std::span(out_).first(batch.size() * kPageBytes);
+          std::copy_n(epoch.Page(i), body.size(), body.begin());
+        }
+        packed = igzip_.Compress(body, std::span(packed_).first(body.size()));
+      }
       encode += Seconds(begin);
-      if (frame.outcome == EncodedFrame::Outcome::kCoded) {
-        wire_bytes += kFrameHeaderBytes + PaddedBodyBytes(frame.body_bytes);
-        begin = Clock::now();
-        Apply(frame);
-        decode += Seconds(begin);
-      } else if (frame.outcome == EncodedFrame::Outcome::kPlain) {
+      if (packed != 0) {
+        wire_bytes += kFrameHeaderBytes + PaddedBodyBytes(packed);
+      } else if (coded) {
+        wire_bytes += kFrameHeaderBytes + PaddedBodyBytes(body.size());
+      } else if (plain) {
         wire_bytes += PlainBytes(std::span(epoch.gfns).subspan(i, batch.size()), epoch.Page(i));
-        begin = Clock::now();
+      }
+      begin = Clock::now();
+      if (packed != 0) HAVEN_CHECK(igzip_.Expand(std::span(packed_).first(packed), body));
+      if (coded) Apply(frame);
+      if (plain) {
         for (const CodecPage& page : batch) {
           std::memcpy(replica_.Page(page.gfn), page.bytes, kPageBytes);
         }
-        decode += Seconds(begin);
       }
+      decode += Seconds(begin);
     }
     begin = Clock::now();
     codec_.Acknowledge();
@@ -184,8 +165,8 @@ class CodecReplay {
     if (result == nullptr) return;
     result->pages += epoch.gfns.size();
     result->wire_bytes += wire_bytes;
-    result->encode_seconds += encode;
-    result->decode_seconds += decode;
+    result->encode_seconds.push_back(encode);
+    result->decode_seconds.push_back(decode);
   }
 
   bool Equal() const { return guest_.bytes == replica_.bytes; }
@@ -217,12 +198,14 @@ class CodecReplay {
   const CodecCase& one_;
   PageCodec codec_;
   CodecWorker worker_;
+  Igzip igzip_;
   CodedFrameDecoder decoder_;
   CodedPage page_;
   Memory guest_;
   Memory replica_;
   GuestMemory view_;
   std::vector<std::byte> out_;
+  std::vector<std::byte> packed_;
   std::vector<CodecRun> runs_;
   std::vector<CodecPage> pages_;
 };
@@ -232,16 +215,20 @@ class CodecReplay {
 TraceFacts LookAt(const PageTrace& trace) {
   Memory before(trace.page_count);
   before.Take(trace.base);
-  uint64_t pages = 0, known = 0, unchanged = 0, zero = 0;
+  uint64_t pages = 0, known = 0, unchanged = 0, zero = 0, bound = 0;
   for (const TraceEpoch& epoch : trace.epochs) {
     for (size_t i = 0; i < epoch.gfns.size(); ++i) {
       const std::byte* after = epoch.Page(i);
       const std::byte* kept = before.Page(epoch.gfns[i]);
       ++pages;
       zero += static_cast<uint64_t>(std::count(after, after + kPageBytes, std::byte{0}));
-      if (!before.known[epoch.gfns[i]]) continue;
-      ++known;
-      for (size_t at = 0; at < kPageBytes; ++at) unchanged += kept[at] == after[at] ? 1 : 0;
+      const bool has_before = before.known[epoch.gfns[i]];
+      known += has_before ? 1 : 0;
+      for (size_t at = 0; at < kPageBytes; ++at) {
+        const bool same = has_before && kept[at] == after[at];
+        unchanged += same ? 1 : 0;
+        bound += !same && after[at] != std::byte{0} ? 1 : 0;
+      }
     }
     before.Take(epoch);
   }
@@ -251,57 +238,88 @@ TraceFacts LookAt(const PageTrace& trace) {
   return {.pages = pages,
           .known_share = share(known, pages),
           .unchanged_share = share(unchanged, known * kPageBytes),
-          .zero_share = share(zero, pages * kPageBytes)};
+          .zero_share = share(zero, pages * kPageBytes),
+          .bound_bytes = share(bound, pages)};
 }
 
-ReplayResult ReplayPeer(const PageTrace& trace, Peer peer, std::chrono::milliseconds least) {
+const char* PeerName(Peer peer) {
+  switch (peer) {
+    case Peer::kRaw:
+      return "raw pages";
+    case Peer::kPlain:
+      return "plain (no codec)";
+    case Peer::kXbzrle:
+      return "xbzrle";
+    case Peer::kLz4:
+      return "lz4";
+    case Peer::kIgzip:
+      return "igzip -1";
+    case Peer::kZstd:
+      return "zstd -1";
+  }
+  return "";
+}
+
+void ReplayResult::KeepBest(const ReplayResult& other) {
+  const auto keep = [](const std::vector<double>& from, std::vector<double>* best) {
+    for (size_t i = 0; i < best->size(); ++i) (*best)[i] = std::min((*best)[i], from[i]);
+  };
+  keep(other.encode_seconds, &encode_seconds);
+  keep(other.decode_seconds, &decode_seconds);
+}
+
+ReplayResult ReplayPeer(const PageTrace& trace, Peer peer) {
+  ReplayResult result;
+  result.name = PeerName(peer);
   Compressor compressor;
+  Igzip igzip;
+  const auto by = [&compressor](Compression method) {
+    return [&compressor, method](std::span<const std::byte> from, std::span<std::byte> to) {
+      return compressor.Compress(method, from, to);
+    };
+  };
   std::vector<std::byte> out(kBatch * kPageBytes);
-  return Repeat(PeerName(peer), least, [&] {
-    ReplayResult result;
-    Memory before(trace.page_count);
-    before.Take(trace.base);
-    for (const TraceEpoch& epoch : trace.epochs) {
-      const Clock::time_point begin = Clock::now();
-      switch (peer) {
-        case Peer::kRaw:
-          for (size_t i = 0; i < epoch.gfns.size(); ++i) {
-            std::memcpy(out.data() + i % kBatch * kPageBytes, epoch.Page(i), kPageBytes);
-          }
-          result.wire_bytes += epoch.gfns.size() * (kPageBytes + kFrameHeaderBytes);
-          break;
-        case Peer::kPlain:
-          result.wire_bytes += PlainBytes(epoch.gfns, epoch.pages.data());
-          break;
-        case Peer::kXbzrle:
-          result.wire_bytes += EncodeByXbzrle(epoch, before, out);
-          break;
-        case Peer::kLz4:
-          result.wire_bytes += EncodeByCompressor(epoch, Compression::kLz4, compressor, out);
-          break;
-        case Peer::kDeflate:
-          result.wire_bytes += EncodeByCompressor(epoch, Compression::kDeflate, compressor, out);
-          break;
-        case Peer::kZstd:
-          result.wire_bytes += EncodeByCompressor(epoch, Compression::kZstd, compressor, out);
-          break;
-      }
-      result.encode_seconds += Seconds(begin);
-      result.pages += epoch.gfns.size();
+  Memory before(trace.page_count);
+  before.Take(trace.base);
+  for (const TraceEpoch& epoch : trace.epochs) {
+    const Clock::time_point begin = Clock::now();
+    switch (peer) {
+      case Peer::kRaw:
+        for (size_t i = 0; i < epoch.gfns.size(); ++i) {
+          std::memcpy(out.data() + i % kBatch * kPageBytes, epoch.Page(i), kPageBytes);
+        }
+        result.wire_bytes += epoch.gfns.size() * (kPageBytes + kFrameHeaderBytes);
+        break;
+      case Peer::kPlain:
+        result.wire_bytes += PlainBytes(epoch.gfns, epoch.pages.data());
+        break;
+      case Peer::kXbzrle:
+        result.wire_bytes += EncodeByXbzrle(epoch, before, out);
+        break;
+      case Peer::kLz4:
+        result.wire_bytes += EncodeByCompressor(epoch, out, by(Compression::kLz4));
+        break;
+      case Peer::kIgzip:
+        result.wire_bytes += EncodeByCompressor(
+            epoch, out, [&](auto from, auto to) { return igzip.Compress(from, to); });
+        break;
+      case Peer::kZstd:
+        result.wire_bytes += EncodeByCompressor(epoch, out, by(Compression::kZstd));
+        break;
     }
-    return result;
-  });
+    result.encode_seconds.push_back(Seconds(begin));
+    result.pages += epoch.gfns.size();
+  }
+  return result;
 }
 
-ReplayResult ReplayCodec(const PageTrace& trace, const CodecCase& one,
-                         std::chrono::milliseconds least) {
-  return Repeat(one.name, least, [&] {
-    CodecReplay replay(trace, one);
-    ReplayResult result;
-    for (const TraceEpoch& epoch : trace.epochs) replay.Replicate(epoch, &result);
-    HAVEN_CHECK(replay.Equal()) << one.name;
-    return result;
-  });
+ReplayResult ReplayCodec(const PageTrace& trace, const CodecCase& one) {
+  CodecReplay replay(trace, one);
+  ReplayResult result;
+  result.name = one.name;
+  for (const TraceEpoch& epoch : trace.epochs) replay.Replicate(epoch, &result);
+  HAVEN_CHECK(replay.Equal()) << one.name;
+  return result;
 }
 
 }  // namespace haven

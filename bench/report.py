@@ -136,13 +136,14 @@ def fabric_table(rows):
     return table(["call", "KiB per write", "GB/s", "memcpy GB/s", "ratio"], lines)
 
 
+CODEC_PLAIN = "plain (no codec)"
 CODEC_PEERS = ("raw pages", "plain (no codec)", "xbzrle", "lz4", "igzip -1", "zstd -1")
 CODEC_STEPS = ("hash", "fgbi", "fgbi+share", "fgbi+runs", "fgbi+lz4", "fgbi+igzip", "fgbi+zstd", "all none", "all lz4", "all igzip", "all zstd")
 
 
-def load_codec(folder):
-    """What codec_bench has left; empty if missing."""
-    path = os.path.join(folder, "codec.json")
+def load_codec(folder, name):
+    """What codec_bench or codec_engine_bench has left; empty if missing."""
+    path = os.path.join(folder, name + ".json")
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8") as file:
@@ -164,10 +165,10 @@ def codec_table(results):
 def codec_facts_table(results):
     lines = [
         [trace["trace"], str(trace["pages"]), number(100 * trace["known_share"]), number(100 * trace["unchanged_share"]),
-         number(100 * trace["zero_share"])]
+         number(100 * trace["zero_share"]), number(trace["bound_bytes"])]
         for trace in results["traces"]
     ]
-    return table(["trace", "dirty pages", "with a version before %", "of these bytes unchanged %", "bytes zero %"], lines)
+    return table(["trace", "dirty pages", "with a version before %", "of these bytes unchanged %", "bytes zero %", "new bytes a page"], lines)
 
 
 def codec_blocks_table(results):
@@ -184,9 +185,10 @@ def codec_best_table(results):
     """For each peer: of what is at least as fast as it, what needs the fewest bytes."""
     lines = []
     for trace in results["traces"]:
-        ours = [result for result in trace["results"] if result["method"] not in CODEC_PEERS]
+        # Without the codec the engine sends plain runs: that is one of its levels.
+        ours = [result for result in trace["results"] if result["method"] not in CODEC_PEERS or result["method"] == CODEC_PLAIN]
         for peer in trace["results"]:
-            if peer["method"] not in CODEC_PEERS[2:]:
+            if peer["method"] not in CODEC_PEERS or peer["method"] == CODEC_PLAIN:
                 continue
             best = min((one for one in ours if one["encode_gb_s"] >= peer["encode_gb_s"]),
                        key=lambda one: one["bytes_per_page"], default=None)
@@ -196,6 +198,40 @@ def codec_best_table(results):
                 continue
             lines.append(cells + [best["method"], number(best["bytes_per_page"]), number(best["encode_gb_s"])])
     return table(["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"], lines)
+
+
+# What the papers' loads were like, in our traces.
+CODEC_LOADS = {"web": "network-heavy", "database": "mixed", "keyvalue": "memory-heavy", "compile": "memory-heavy", "idle": "idle"}
+# Bytes a second of the papers' link.
+CODEC_PAPERS_LINK = 125e6
+
+
+def codec_papers_table(results):
+    """A page's part of a pause that lasts until everything is sent, as in the papers' systems, over their link."""
+    lines = []
+    for trace in sorted(results["traces"], key=lambda trace: list(CODEC_LOADS).index(trace["trace"])):
+        seen = {result["method"]: result for result in trace["results"]}
+        pages = None
+        for method, name in ((CODEC_PLAIN, "dirty pages"), ("hash 64", "FGBI (hashes)"), ("fgbi 64", "FGBI (bytes)"),
+                             ("fgbi+share 64", "+ sharing"), ("fgbi+zstd 64", "+ compression"), ("all zstd 64", "both, and byte runs")):
+            result = seen[method]
+            sent_us = result["bytes_per_page"] / CODEC_PAPERS_LINK * 1e6
+            paused_us = sent_us + (0 if method == CODEC_PLAIN else 4096 / result["encode_gb_s"] / 1e3)
+            pages = pages or (result["bytes_per_page"], paused_us)
+            lines.append([CODEC_LOADS[trace["trace"]], trace["trace"], name, number(result["bytes_per_page"]), number(100 * (1 - result["bytes_per_page"] / pages[0])),
+                          number(paused_us), number(100 * (1 - paused_us / pages[1]))])
+    return table(["load", "trace", "step", "bytes per page", "less %", "µs a page until sent", "less %"], lines)
+
+
+def codec_engine_table(results):
+    lines = []
+    for trace in sorted(results, key=lambda trace: list(CODEC_LOADS).index(trace["trace"])):
+        for row in trace["modes"]:
+            lines.append([trace["trace"], row["mode"], str(row["pages"] // row["epochs"]), number(row["bytes_per_page"]), number(row["pause_p50_us"]),
+                          number(row["pause_p99_us"]), number(row["commit_p50_us"]), number(row["commit_mean_us"]), number(row["guest_percent"]),
+                          number(row["cpu_percent"])])
+    return table(["trace", "mode", "pages an epoch", "bytes per page", "pause p50 µs", "pause p99 µs", "commit p50 µs", "commit mean µs",
+                  "guest slower %", "CPU of a core %"], lines)
 
 
 def codec_detection_table(results):
@@ -261,12 +297,14 @@ TABLES = {
     "codec-best": ("codec", codec_best_table),
     "codec-blocks": ("codec", codec_blocks_table),
     "codec-detection": ("codec", codec_detection_table),
+    "codec-papers": ("codec", codec_papers_table),
+    "codec-engine": ("codec_engine", codec_engine_table),
 }
 
 
 def main(results_dir, docs):
     results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "fabric", "pair")}
-    results["codec"] = load_codec(results_dir)
+    results.update({name: load_codec(results_dir, name) for name in ("codec", "codec_engine")})
     path = os.path.join(docs, "benchmarks.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()

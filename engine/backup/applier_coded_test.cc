@@ -127,7 +127,7 @@ TEST_P(ApplierCodedTest, EachKindOfRecordMakesItsPage) {
 // Guests, codec, journal, applier: the replica follows, whatever is shared and compressed.
 TEST_P(ApplierCodedTest, ARealEncodersEpochsArriveWhole) {
   for (const Compression compression :
-       {Compression::kNone, Compression::kLz4, Compression::kDeflate, Compression::kZstd}) {
+       {Compression::kNone, Compression::kLz4, Compression::kZstd}) {
     SCOPED_TRACE(CompressionName(compression));
     const std::unique_ptr<Applier> applier = MakeApplier();
     TestPair pair({kPages[0], kPages[1]}, {.cache_pages = 100, .hashes = true});

@@ -27,8 +27,8 @@ struct BlockKernels {
   // One bit for each byte that differs between two lines of 64 bytes, lowest bit first.
   uint64_t (*changed_bytes)(const std::byte* before, const std::byte* after);
 
-  // One bit for each line of a page that is not all zero.
-  uint64_t (*nonzero_lines)(const std::byte* page);
+  // One bit for each of these lines of a page that is not all zero.
+  uint64_t (*nonzero_lines)(const std::byte* page, uint64_t lines);
 };
 
 // The fastest variant for this processor; looked up once.

@@ -2,11 +2,15 @@
 #include <immintrin.h>
 
 #include <array>
+#include <bit>
 
 #include "engine/codec/block_kernels.h"
 
 namespace haven {
 namespace {
+
+// Up to so many lines are looked at one by one; more take longer than the whole page.
+constexpr int kFewLines = 20;
 
 // Unaligned loads of 16, 32 and 64 bytes. The casts are the intrinsics' own convention.
 __m128i Load128(const std::byte* from) {
@@ -41,17 +45,25 @@ uint64_t ChangedLinesSse2(const std::byte* before, const std::byte* after) {
   return changed;
 }
 
-uint64_t NonzeroLinesSse2(const std::byte* page) {
+bool NonzeroSse2(const std::byte* line) {
+  const __m128i any = _mm_or_si128(_mm_or_si128(Load128(line), Load128(line + 16)),
+                                   _mm_or_si128(Load128(line + 32), Load128(line + 48)));
+  return _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff;
+}
+
+uint64_t NonzeroLinesSse2(const std::byte* page, uint64_t lines) {
   uint64_t nonzero = 0;
-  for (size_t line = 0; line < kPageLines; ++line) {
-    __m128i any = _mm_setzero_si128();
-    for (size_t at = line * kLineBytes; at < (line + 1) * kLineBytes; at += 16) {
-      any = _mm_or_si128(any, Load128(page + at));
+  if (std::popcount(lines) <= kFewLines) {
+    for (; lines != 0; lines &= lines - 1) {
+      const int line = std::countr_zero(lines);
+      nonzero |= static_cast<uint64_t>(NonzeroSse2(page + line * kLineBytes)) << line;
     }
-    const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128()));
-    nonzero |= static_cast<uint64_t>(equal != 0xffff) << line;
+    return nonzero;
   }
-  return nonzero;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    nonzero |= static_cast<uint64_t>(NonzeroSse2(page + line * kLineBytes)) << line;
+  }
+  return nonzero & lines;
 }
 
 [[gnu::target("avx2")]] uint64_t ChangedBytesAvx2(const std::byte* before, const std::byte* after) {
@@ -75,14 +87,24 @@ uint64_t NonzeroLinesSse2(const std::byte* page) {
   return changed;
 }
 
-[[gnu::target("avx2")]] uint64_t NonzeroLinesAvx2(const std::byte* page) {
+[[gnu::target("avx2")]] bool NonzeroAvx2(const std::byte* line) {
+  const __m256i any = _mm256_or_si256(Load256(line), Load256(line + 32));
+  return _mm256_testz_si256(any, any) == 0;
+}
+
+[[gnu::target("avx2")]] uint64_t NonzeroLinesAvx2(const std::byte* page, uint64_t lines) {
   uint64_t nonzero = 0;
-  for (size_t line = 0; line < kPageLines; ++line) {
-    const size_t at = line * kLineBytes;
-    const __m256i any = _mm256_or_si256(Load256(page + at), Load256(page + at + 32));
-    nonzero |= static_cast<uint64_t>(_mm256_testz_si256(any, any) == 0) << line;
+  if (std::popcount(lines) <= kFewLines) {
+    for (; lines != 0; lines &= lines - 1) {
+      const int line = std::countr_zero(lines);
+      nonzero |= static_cast<uint64_t>(NonzeroAvx2(page + line * kLineBytes)) << line;
+    }
+    return nonzero;
   }
-  return nonzero;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    nonzero |= static_cast<uint64_t>(NonzeroAvx2(page + line * kLineBytes)) << line;
+  }
+  return nonzero & lines;
 }
 
 [[gnu::target("avx512f,avx512bw")]] uint64_t ChangedBytesAvx512(const std::byte* before,

@@ -31,11 +31,14 @@ TEST(BlockKernels, AllVariantsAgreeWithTheObviousLoop) {
       changed |= uint64_t{before[i] != after[i]} << (i / kLineBytes);
       nonzero |= uint64_t{after[i] != std::byte{0}} << (i / kLineBytes);
     }
+    const uint64_t mask = random.Next();
     uint64_t bytes = 0;
     for (size_t i = 0; i < kLineBytes; ++i) bytes |= uint64_t{before[i] != after[i]} << i;
     for (const BlockKernels* kernels : AvailableKernels()) {
       EXPECT_EQ(kernels->changed_lines(before, after), changed) << kernels->name;
-      EXPECT_EQ(kernels->nonzero_lines(after), nonzero) << kernels->name;
+      for (const uint64_t lines : {~uint64_t{0}, changed, changed & mask, uint64_t{0}}) {
+        EXPECT_EQ(kernels->nonzero_lines(after, lines), nonzero & lines) << kernels->name;
+      }
       EXPECT_EQ(kernels->changed_bytes(before, after), bytes) << kernels->name;
     }
   }

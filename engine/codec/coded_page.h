@@ -48,9 +48,11 @@ namespace haven {
 inline constexpr size_t kCodedHeaderBytes = 12;
 // Pages of one frame: what a slot of the usual size holds.
 inline constexpr uint32_t kMaxCodedPages = 64;
+// A frame's literals and directory are bounded by its records: so little can not expand to much.
 inline constexpr size_t kMaxLiteralBytes = size_t{kMaxCodedPages} * kPageBytes;
-// More than any directory that saves something.
-inline constexpr size_t kMaxDirectoryBytes = kMaxLiteralBytes;
+// More than any record that saves something.
+inline constexpr size_t kMaxCodedRecordBytes = kPageBytes;
+inline constexpr size_t kMaxDirectoryBytes = kMaxCodedPages * kMaxCodedRecordBytes;
 
 inline constexpr unsigned kMinBlockShift = 6;
 inline constexpr unsigned kMaxBlockShift = 8;

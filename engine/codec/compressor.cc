@@ -3,7 +3,6 @@
 
 // The functions that place zstd's contexts in given memory.
 #define ZSTD_STATIC_LINKING_ONLY
-#include <isa-l/igzip_lib.h>
 #include <lz4.h>
 #include <zstd.h>
 
@@ -15,15 +14,11 @@ namespace haven {
 namespace {
 
 constexpr int kZstdLevel = 1;
-constexpr uint32_t kIgzipLevel = 1;
 
 // zstd wants its workspace aligned to 8 bytes.
 std::vector<uint64_t> Workspace(size_t bytes) { return std::vector<uint64_t>(bytes / 8 + 1); }
 size_t Bytes(const std::vector<uint64_t>& workspace) { return workspace.size() * 8; }
 
-uint8_t* Unsigned(std::byte* bytes) { return reinterpret_cast<uint8_t*>(bytes); }
-// The libraries' prototypes lack a const; they only read.
-uint8_t* Unsigned(const std::byte* bytes) { return Unsigned(const_cast<std::byte*>(bytes)); }
 char* Chars(std::byte* bytes) { return reinterpret_cast<char*>(bytes); }
 const char* Chars(const std::byte* bytes) { return reinterpret_cast<const char*>(bytes); }
 
@@ -35,8 +30,6 @@ const char* CompressionName(Compression compression) {
       return "none";
     case Compression::kLz4:
       return "lz4";
-    case Compression::kDeflate:
-      return "igzip";
     case Compression::kZstd:
       return "zstd";
   }
@@ -45,8 +38,6 @@ const char* CompressionName(Compression compression) {
 
 struct Compressor::State {
   std::vector<uint64_t> lz4 = Workspace(static_cast<size_t>(LZ4_sizeofState()));
-  std::vector<uint8_t> igzip_level = std::vector<uint8_t>(ISAL_DEF_LVL1_DEFAULT);
-  isal_zstream igzip;
   ZSTD_compressionParameters zstd_params =
       ZSTD_getCParams(kZstdLevel, kMaxCompressBytes, /*dictSize=*/0);
   std::vector<uint64_t> zstd_memory = Workspace(ZSTD_estimateCCtxSize_usingCParams(zstd_params) +
@@ -69,19 +60,6 @@ size_t Compressor::Compress(Compression method, std::span<const std::byte> from,
           static_cast<int>(std::min(to.size(), 2 * kMaxCompressBytes)), /*acceleration=*/1);
       return static_cast<size_t>(bytes);
     }
-    case Compression::kDeflate: {
-      isal_zstream& stream = state_->igzip;
-      isal_deflate_stateless_init(&stream);
-      stream.level = kIgzipLevel;
-      stream.level_buf = state_->igzip_level.data();
-      stream.level_buf_size = static_cast<uint32_t>(state_->igzip_level.size());
-      stream.next_in = Unsigned(from.data());
-      stream.avail_in = static_cast<uint32_t>(from.size());
-      stream.next_out = Unsigned(to.data());
-      stream.avail_out = static_cast<uint32_t>(std::min(to.size(), 2 * kMaxCompressBytes));
-      stream.end_of_stream = 1;
-      return isal_deflate_stateless(&stream) == COMP_OK ? stream.total_out : 0;
-    }
     case Compression::kZstd: {
       const size_t bytes = ZSTD_compressCCtx(state_->zstd, to.data(), to.size(), from.data(),
                                              from.size(), kZstdLevel);
@@ -95,7 +73,6 @@ size_t Compressor::Compress(Compression method, std::span<const std::byte> from,
 }
 
 struct Decompressor::State {
-  inflate_state inflate;
   std::vector<uint64_t> zstd_memory = Workspace(ZSTD_estimateDCtxSize());
   ZSTD_DCtx* zstd = ZSTD_initStaticDCtx(zstd_memory.data(), Bytes(zstd_memory));
 };
@@ -116,17 +93,6 @@ bool Decompressor::Decompress(Compression method, std::span<const std::byte> fro
       return LZ4_decompress_safe(Chars(from.data()), Chars(to.data()),
                                  static_cast<int>(from.size()),
                                  static_cast<int>(to.size())) == static_cast<int>(to.size());
-    case Compression::kDeflate: {
-      inflate_state& state = state_->inflate;
-      isal_inflate_init(&state);
-      state.crc_flag = ISAL_DEFLATE;
-      state.next_in = Unsigned(from.data());
-      state.avail_in = static_cast<uint32_t>(from.size());
-      state.next_out = Unsigned(to.data());
-      state.avail_out = static_cast<uint32_t>(to.size());
-      return isal_inflate_stateless(&state) == ISAL_DECOMP_OK && state.total_out == to.size() &&
-             state.avail_in == 0;
-    }
     case Compression::kZstd: {
       // Exactly one frame: the library would also take several, and skippable ones.
       if (ZSTD_findFrameCompressedSize(from.data(), from.size()) != from.size()) return false;

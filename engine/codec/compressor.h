@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// General compression behind one interface: LZ4, ISA-L's igzip (deflate) and zstd at their fastest
-// useful levels.
+// General compression behind one interface: LZ4 and zstd at their fastest useful levels.
 #ifndef HAVEN_ENGINE_CODEC_COMPRESSOR_H_
 #define HAVEN_ENGINE_CODEC_COMPRESSOR_H_
 
@@ -15,13 +14,12 @@ namespace haven {
 // The values stand in the frames.
 enum class Compression : uint8_t {
   kNone = 0,
-  kLz4 = 1,      // A block as LZ4_compress_fast makes it, acceleration 1.
-  kDeflate = 2,  // Raw deflate as igzip makes it, level 1.
-  kZstd = 3,     // One frame, level 1, without checksum.
+  kLz4 = 1,   // A block as LZ4_compress_fast makes it, acceleration 1.
+  kZstd = 2,  // One frame, level 1, without checksum.
 };
-inline constexpr uint8_t kCompressions = 4;
+inline constexpr uint8_t kCompressions = 3;
 
-// "none", "lz4", "igzip" or "zstd"; "unknown" for another value.
+// "none", "lz4" or "zstd"; "unknown" for another value.
 const char* CompressionName(Compression compression);
 
 // The largest input, in bytes, of Compressor and of Decompressor's output.

@@ -6,8 +6,8 @@ namespace haven {
 namespace {
 
 // A record of each page fits: tag and gap, flags, every copy of one block, both masks, all runs.
-constexpr size_t kMaxRecordBytes = 6 + 1 + (1 + kMaxPageBlocks * 11) + 16 + (2 + kMaxByteRuns * 4);
-static_assert(kMaxRecordBytes * kMaxCodedPages <= kMaxDirectoryBytes);
+static_assert(6 + 1 + (1 + kMaxPageBlocks * 11) + 16 + (2 + kMaxByteRuns * 4) <=
+              kMaxCodedRecordBytes);
 constexpr uint64_t kLongGap = 63;
 
 }  // namespace

@@ -15,7 +15,7 @@ constexpr uint32_t kVictimSteps = 64;
 
 PageCache::PageCache(std::span<const uint64_t> page_counts, uint32_t slots)
     // The initialiser touches all of it: an epoch must not wait for page faults.
-    : slots_(slots), bytes_(new std::byte[size_t{slots} * kPageBytes]()) {
+    : slots_(slots), pages_(new Page[slots]()) {
   for (const uint64_t pages : page_counts) slot_of_.emplace_back(pages, kNoSlot);
   claimed_.reserve(slots);
 }

@@ -4,6 +4,7 @@
 #ifndef HAVEN_ENGINE_CODEC_PAGE_CACHE_H_
 #define HAVEN_ENGINE_CODEC_PAGE_CACHE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -50,8 +51,8 @@ class PageCache {
   // After the new version was put into a claimed slot.
   void SetEncoded(uint32_t slot) { slots_[slot].encoded = true; }
 
-  std::byte* Bytes(uint32_t slot) { return bytes_.get() + size_t{slot} * kPageBytes; }
-  const std::byte* Bytes(uint32_t slot) const { return bytes_.get() + size_t{slot} * kPageBytes; }
+  std::byte* Bytes(uint32_t slot) { return pages_[slot].bytes.data(); }
+  const std::byte* Bytes(uint32_t slot) const { return pages_[slot].bytes.data(); }
   uint16_t domain(uint32_t slot) const { return slots_[slot].domain; }
   uint32_t gfn(uint32_t slot) const { return slots_[slot].gfn; }
   uint32_t slots() const { return static_cast<uint32_t>(slots_.size()); }
@@ -77,12 +78,17 @@ class PageCache {
     bool encoded = false;         // Of a claimed slot; its own thread's.
   };
 
+  // Aligned as the processor reads and writes them fastest.
+  struct alignas(kPageBytes) Page {
+    std::array<std::byte, kPageBytes> bytes;
+  };
+
   uint32_t FindVictim();
   void Drop(uint32_t slot);
 
   std::vector<std::vector<uint32_t>> slot_of_;  // By domain and frame number.
   std::vector<Slot> slots_;
-  std::unique_ptr<std::byte[]> bytes_;
+  std::unique_ptr<Page[]> pages_;
   std::vector<uint32_t> claimed_;
   uint32_t hand_ = 0;
 };

@@ -300,10 +300,11 @@ TEST_P(PageCodecModelTest, ReplicaEqualsAfterEachEpoch) {
         const uint16_t domain = static_cast<uint16_t>(random.Below(2));
         Change(random, pair, domain, static_cast<uint32_t>(random.Below(domain == 0 ? 70 : 150)));
       }
-      const CodecSettings settings{.changed_blocks = random.Chance(9, 10),
-                                   .byte_runs = random.Chance(1, 2),
-                                   .sharing = random.Chance(2, 3),
-                                   .compression = static_cast<Compression>(random.Below(4))};
+      const CodecSettings settings{
+          .changed_blocks = random.Chance(9, 10),
+          .byte_runs = random.Chance(1, 2),
+          .sharing = random.Chance(2, 3),
+          .compression = static_cast<Compression>(random.Below(kCompressions))};
       std::vector<TestFrame> frames = pair.Encode(settings);
       ASSERT_TRUE(pair.Check(frames).ok()) << pair.Check(frames);
       const bool lost = random.Chance(1, 6);

@@ -134,10 +134,9 @@ bool PageCodec::Share(CodecWorker& worker, const CodecPage& page, const Change& 
 void PageCodec::WritePatch(CodecWorker& worker, const CodecPage& page, const Change& change) {
   const unsigned shift = options_.block_shift;
   CodedPage& record = worker.page_;
-  // One changed line is rarely a zero page, and a look at the page costs as much as the rest.
-  const bool few = change.known && std::popcount(change.lines) < 2;
-  const uint64_t nonzero = few ? ~uint64_t{0} : kernels_.nonzero_lines(page.bytes);
-  if (nonzero == 0) {
+  // What did not change need not be looked at, but for a page that may be zero as a whole.
+  const uint64_t nonzero = kernels_.nonzero_lines(page.bytes, BlocksToLines(change.blocks, shift));
+  if (nonzero == 0 && kernels_.nonzero_lines(page.bytes, ~uint64_t{0}) == 0) {
     record.kind = PageKind::kZero;
     worker.directory_.Append(record);
     ++worker.counters_.zero;
