@@ -185,8 +185,9 @@ def codec_best_table(results):
     """For each peer: of what is at least as fast as it, what needs the fewest bytes."""
     lines = []
     for trace in results["traces"]:
-        # Without the codec the engine sends plain runs: that is one of its levels.
-        ours = [result for result in trace["results"] if result["method"] not in CODEC_PEERS or result["method"] == CODEC_PLAIN]
+        # Without the codec the engine sends plain runs: that is one of its levels. igzip is none.
+        ours = [result for result in trace["results"]
+                if result["method"] == CODEC_PLAIN or (result["method"] not in CODEC_PEERS and "igzip" not in result["method"])]
         for peer in trace["results"]:
             if peer["method"] not in CODEC_PEERS or peer["method"] == CODEC_PLAIN:
                 continue
