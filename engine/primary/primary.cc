@@ -78,6 +78,7 @@ void Primary::OnPeerPromoted(int64_t now_ns) {
 }
 
 void Primary::Unprotect(int64_t now_ns) {
+  if (role_ == Role::kEnded) return;
   if (!promotable_asked_ && session_ != kNoSession) AbandonSession("unprotect asked for", now_ns);
   WantNone(PrimaryEnd::kUnprotected, "unprotect asked for", now_ns);
 }
@@ -214,7 +215,9 @@ ProtectionState Primary::state(int64_t now_ns) const {
     case Role::kProtected:
       break;
   }
-  const bool fresh = now_ns < last_ack_ns_ + config_.protected_age_ns;
+  const int64_t age_ns =
+      std::max(config_.protected_age_ns, kProtectedIntervals * config_.interval_ns);
+  const bool fresh = now_ns < last_ack_ns_ + age_ns;
   const bool whole = link_state_ == LinkState::kUp && fresh && !want_solo_ && !output_broken_;
   return whole ? ProtectionState::kProtected : ProtectionState::kDegraded;
 }

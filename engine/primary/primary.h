@@ -32,7 +32,8 @@ struct PrimaryConfig {
   int64_t progress_ns = 500 * kNsPerMs;        // An epoch on the wire without any progress.
   int64_t pause_budget_ns = 2 * kNsPerSecond;  // Guests stopped for somebody else's answer.
   int64_t solo_patience_ns = 2 * kNsPerSecond;  // Solo asked for and unanswered: pause the guests.
-  int64_t protected_age_ns = 1 * kNsPerSecond;  // `protected` means an acknowledgement this young.
+  // `protected` means an acknowledgement this young, or of the last kProtectedIntervals epochs.
+  int64_t protected_age_ns = 1 * kNsPerSecond;
   int64_t session_retry_ns = 1 * kNsPerSecond;  // Between attempts to find a backup.
   int64_t link_retry_ns = 50 * kNsPerMs;        // Between attempts to reconnect.
   // One attempt to agree on a session: the backup builds its copy meanwhile.
@@ -44,6 +45,9 @@ struct PrimaryConfig {
   uint64_t sync_threshold_pages = 4096;  // Pre-copy ends when a round is no larger than this ...
   uint32_t sync_rounds_max = 8;          // ... or after this many whole rounds.
 };
+
+// An acknowledgement is young for so many intervals, where these are longer than the stated age.
+inline constexpr int64_t kProtectedIntervals = 3;
 
 // The answer to PrimaryActions::Capture.
 struct CaptureReport {
@@ -188,6 +192,7 @@ class Primary {
   // An epoch that is captured and not yet acknowledged and released.
   struct Flight {
     bool active = false;
+    bool sent = false;   // On any link: else nobody can have it.
     bool acked = false;  // Waiting for the release only.
     Epoch epoch = kNoEpoch;
     EpochKind kind = EpochKind::kSync;
@@ -199,10 +204,14 @@ class Primary {
   // primary_epoch.cc: guests stop, output is marked, pages are captured, guests run, output goes.
   void StartEpoch(int64_t now_ns);
   void StopGuests(PauseReason stay, int64_t now_ns);
+  bool AllStopped() const;
+  void AllGuestsStopped(int64_t now_ns);
   void ContinueStopped(int64_t now_ns);
   void CaptureCheckpoint(int64_t now_ns);
   void OnSyncCaptured(const CaptureReport& report, int64_t now_ns);
+  void OnSyncFailed(int64_t now_ns);
   void OnCheckpointFailed(const CaptureReport& report, int64_t now_ns);
+  void AbandonFutile(const char* cause, int64_t now_ns);
   void ResumeGuests(Phase phase, int64_t now_ns);
   void GiveUpStopping(int64_t now_ns);
   void StartFlight(EpochKind kind, int64_t now_ns);
@@ -274,8 +283,9 @@ class Primary {
   std::vector<bool> ended_;
   PauseReason stay_ = PauseReason::kNone;  // Why guests stay stopped if no epoch can be taken.
   uint32_t missed_suspends_ = 0;
-  uint32_t failed_captures_ = 0;
-  uint32_t futile_syncs_ = 0;  // Sessions in a row that ended because of that.
+  uint32_t failed_captures_ = 0;  // Of checkpoints in a row,
+  uint32_t failed_syncs_ = 0;     // and of rounds of the live copy.
+  uint32_t futile_syncs_ = 0;     // Sessions in a row that ended because of either.
 
   // Output.
   bool holding_ = false;  // Held, or being closed; false from the moment it is to be opened.

@@ -52,13 +52,21 @@ void Primary::StopGuests(PauseReason stay, int64_t now_ns) {
     if (!ended_[domain]) actions_.RequestSuspend(domain);
   }
   if (HAVEN_MUTANT(kBarrierBeforeStopped)) actions_.Barrier();
+  if (AllStopped()) AllGuestsStopped(now_ns);
 }
 
 void Primary::OnGuestSuspended(uint32_t domain, int64_t now_ns) {
   HAVEN_CHECK_LT(domain, config_.domains);
   if (phase_ != Phase::kStopping) return;
   stopped_[domain] = true;
-  if (std::find(stopped_.begin(), stopped_.end(), false) != stopped_.end()) return;
+  if (AllStopped()) AllGuestsStopped(now_ns);
+}
+
+bool Primary::AllStopped() const {
+  return std::find(stopped_.begin(), stopped_.end(), false) == stopped_.end();
+}
+
+void Primary::AllGuestsStopped(int64_t now_ns) {
   missed_suspends_ = 0;
   SetPhase(Phase::kStopped, now_ns);
   ContinueStopped(now_ns);
@@ -135,11 +143,7 @@ void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
     sync_left_ = 0;
     if (++failed_captures_ < kCaptureTries) return RequestOpen();
     failed_captures_ = 0;
-    AbandonSession(cause, now_ns);
-    // Copying the whole guest again and again helps nobody: less and less often.
-    futile_syncs_ = std::min(futile_syncs_ + 1, kFutileSyncsMax);
-    link_retry_at_ns_ = now_ns + (config_.session_retry_ns << futile_syncs_);
-    return;
+    return AbandonFutile(cause, now_ns);
   }
   // Every page may be dirty now. If that does not fit, only the register helps; nothing partial is
   // ever applied.
@@ -147,6 +151,13 @@ void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
   failed_captures_ = 0;
   Pause(too_large ? PauseReason::kTooLarge : PauseReason::kCaptureFailed, now_ns);
   WantSolo(cause, now_ns);
+}
+
+// Copying the whole guest again and again helps nobody: less and less often.
+void Primary::AbandonFutile(const char* cause, int64_t now_ns) {
+  AbandonSession(cause, now_ns);
+  futile_syncs_ = std::min(futile_syncs_ + 1, kFutileSyncsMax);
+  link_retry_at_ns_ = now_ns + (config_.session_retry_ns << futile_syncs_);
 }
 
 void Primary::ResumeGuests(Phase phase, int64_t now_ns) {
@@ -168,6 +179,7 @@ void Primary::OnGuestRunning(uint32_t domain, int64_t now_ns) {
   resuming_[domain] = false;
   if (Any(resuming_)) return;
   SetPhase(Phase::kRunning, now_ns);
+  if (role_ == Role::kEnded) return;
   if (output_broken_ && holding_) return StopGuests(PauseReason::kOutputRebuild, now_ns);
   if (handover_) return StopGuests(PauseReason::kHandover, now_ns);
   if (role_ == Role::kSyncing) return SyncRound(now_ns);
@@ -179,6 +191,7 @@ void Primary::OnGuestRunning(uint32_t domain, int64_t now_ns) {
 void Primary::GiveUpStopping(int64_t now_ns) {
   ++missed_suspends_;
   handover_ = false;
+  handover_deadline_ns_ = kNever;
   ResumeGuests(Phase::kTakingBack, now_ns);
   if (missed_suspends_ <= config_.suspend_retries)
     return actions_.Report("a guest missed the suspend deadline");
@@ -194,6 +207,7 @@ void Primary::OnDirtyMark(int64_t now_ns) {
 
 void Primary::StartFlight(EpochKind kind, int64_t now_ns) {
   flight_ = Flight{.active = true,
+                   .sent = false,
                    .acked = false,
                    .epoch = next_epoch_++,
                    .kind = kind,
@@ -201,6 +215,7 @@ void Primary::StartFlight(EpochKind kind, int64_t now_ns) {
                    .progress_ns = now_ns};
   if (no_commit_since_ns_ == kNever) no_commit_since_ns_ = now_ns;
   if (link_state_ != LinkState::kUp) return;  // Decided when a link is up again.
+  flight_.sent = true;
   actions_.Send({.session = session_,
                  .link = link_,
                  .epoch = flight_.epoch,
@@ -302,9 +317,9 @@ void Primary::OnSyncCaptured(const CaptureReport& report, int64_t now_ns) {
   sync_capturing_ = false;
   if (role_ != Role::kSyncing || report.result != CaptureReport::Result::kOk) {
     if (report.result == CaptureReport::Result::kOk && report.pages > 0) actions_.RestoreDirty();
-    sync_at_ns_ = now_ns + config_.interval_ns;
-    return;
+    return OnSyncFailed(now_ns);
   }
+  failed_syncs_ = 0;
   // A round is whole when as much was sent as was dirty at its start, whatever the guest has
   // dirtied meanwhile: so the copying ends, also if the guest is faster.
   if (sync_left_ == 0) sync_round_ = sync_left_ = report.pages + report.pending_pages;
@@ -316,6 +331,16 @@ void Primary::OnSyncCaptured(const CaptureReport& report, int64_t now_ns) {
   }
   if (report.pages == 0) return SyncRound(now_ns);
   StartFlight(EpochKind::kSync, now_ns);
+}
+
+void Primary::OnSyncFailed(int64_t now_ns) {
+  sync_at_ns_ = now_ns + std::min(config_.interval_ns, config_.session_retry_ns);
+  if (role_ != Role::kSyncing) return;  // The session ended while the pages were being copied.
+  constexpr char kCause[] = "the guest's dirty log can not be read";
+  actions_.Report(kCause);
+  if (++failed_syncs_ < kCaptureTries) return;
+  failed_syncs_ = 0;
+  AbandonFutile(kCause, now_ns);
 }
 
 }  // namespace haven

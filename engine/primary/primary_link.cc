@@ -54,7 +54,7 @@ void Primary::OnLinkUp(LinkNumber link, Epoch committed, int64_t now_ns) {
   link_state_ = LinkState::kUp;
   open_deadline_ns_ = kNever;
   last_sign_ns_ = now_ns;
-  if (flight_.active && !flight_.acked && committed == flight_.epoch) {
+  if (flight_.sent && !flight_.acked && committed == flight_.epoch) {
     Acked(now_ns);
   } else if (committed == acked_) {
     if (flight_.active && !flight_.acked) DropFlight();

@@ -134,6 +134,7 @@ void Primary::RequestOpen() {
 }
 
 void Primary::OnOutput(OutputOp op, const absl::Status& status, int64_t now_ns) {
+  if (role_ == Role::kEnded) return;  // The guard has the output from now on.
   switch (op) {
     case OutputOp::kHold:
       if (phase_ != Phase::kHolding) return;

@@ -17,6 +17,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
@@ -44,7 +45,9 @@ class Recorder final : public PrimaryActions, public ArbiterPort, public IdSourc
     Note(absl::StrCat("drop ", static_cast<int>(reason)));
   }
   void SendHandover(SessionId, Epoch epoch) override { Note(absl::StrCat("handover ", epoch)); }
-  void Report(const char*) override {}
+  void Report(const char* cause) override {
+    if (cause != nullptr) reports.emplace_back(cause);
+  }
 
   void SubmitRead() override { Note("read"); }
   void SubmitChange(const RegisterRequest& request) override {
@@ -57,6 +60,7 @@ class Recorder final : public PrimaryActions, public ArbiterPort, public IdSourc
   std::vector<std::string> Take() { return std::exchange(notes_, {}); }
 
   std::optional<Register> asked;
+  std::vector<std::string> reports;
 
  private:
   void Note(std::string what) { notes_.push_back(std::move(what)); }
@@ -303,6 +307,113 @@ TEST_F(PrimaryTest, NothingIsReleasedOnTheWordOfAnotherLink) {
   primary_.OnAck(primary_.session() + 1, primary_.link(), primary_.epoch_in_flight(), now_ns_);
   primary_.OnAck(primary_.session(), primary_.link(), primary_.epoch_in_flight() + 1, now_ns_);
   EXPECT_THAT(recorder_.Take(), ElementsAre());
+}
+
+TEST_F(PrimaryTest, WhatTheRegisterHasEndedIsNotBegunAnew) {
+  Syncing();
+  primary_.OnGuestSuspended(0, now_ns_);
+  ASSERT_EQ(primary_.phase(), Primary::Phase::kHolding);
+  primary_.OnPeerPromoted(now_ns_);
+  Register other = *recorder_.asked;
+  other.owner = "b.0000000000000002";
+  ++other.term;
+  Answer({.verdict = Verdict::kGranted, .current = other, .cause = {}});
+  ASSERT_EQ(primary_.end(), PrimaryEnd::kDeposed);
+  recorder_.Take();
+  Output(OutputOp::kHold, absl::UnavailableError("gone"));
+  primary_.Unprotect(now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre());
+  EXPECT_EQ(primary_.role(), Primary::Role::kEnded);
+}
+
+TEST_F(PrimaryTest, AGuestThatIsSeenRunningAfterTheEndIsNotStopped) {
+  Protected();
+  Pass(config_.interval_ns);
+  primary_.OnGuestSuspended(0, now_ns_);
+  Output(OutputOp::kBarrier);
+  Captured();
+  ASSERT_EQ(primary_.phase(), Primary::Phase::kResuming);
+  primary_.OnOutputBroken(now_ns_);
+  primary_.OnPeerPromoted(now_ns_);
+  Register other = *recorder_.asked;
+  other.owner = "b.0000000000000002";
+  ++other.term;
+  Answer({.verdict = Verdict::kGranted, .current = other, .cause = {}});
+  recorder_.Take();
+  primary_.OnGuestRunning(0, now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre()) << "its guard sees to it";
+}
+
+// With the arbiter out of reach what is left of the group waits; nobody is asked again and again to
+// stop who does not exist any more.
+TEST_F(PrimaryTest, AGroupWhoseLastGuestHasEndedWaitsForTheRegister) {
+  Protected();
+  primary_.OnGuestEnded(0, now_ns_);
+  EXPECT_THAT(recorder_.Take(), Contains("ask none"));
+  Pass(config_.solo_patience_ns);
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(primary_.phase(), Primary::Phase::kStopped);
+    EXPECT_EQ(primary_.pause_reason(), PauseReason::kGuestEnded);
+    Pass(config_.suspend_deadline_ns);
+  }
+  EXPECT_EQ(primary_.state(now_ns_), ProtectionState::kPaused);
+  EXPECT_FALSE(primary_.wants_solo());
+  Grant();
+  EXPECT_EQ(primary_.end(), PrimaryEnd::kGuestEnded);
+}
+
+TEST_F(PrimaryTest, ProtectedMeansAnAcknowledgementOfThisOrTheLastEpochs) {
+  Protected();
+  Pass(config_.protected_age_ns);
+  EXPECT_EQ(primary_.state(now_ns_), ProtectionState::kDegraded);
+  primary_.SetInterval(10 * kNsPerSecond, now_ns_);
+  EXPECT_EQ(primary_.state(now_ns_), ProtectionState::kProtected);
+  EXPECT_EQ(primary_.state(now_ns_ + 30 * kNsPerSecond), ProtectionState::kDegraded);
+}
+
+TEST_F(PrimaryTest, ALogThatCanNotBeReadWhileTheGuestIsCopiedEndsTheAttempt) {
+  primary_.Start(std::nullopt, now_ns_);
+  Grant();
+  primary_.OnSession(primary_.session(), true, false, now_ns_);
+  primary_.OnLinkUp(primary_.link(), kNoEpoch, now_ns_);
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_THAT(recorder_.Take(), Contains("capture sync"));
+    Captured({.result = CaptureReport::Result::kFailed});
+    if (primary_.session() != kNoSession) Pass(config_.interval_ns);
+  }
+  EXPECT_EQ(primary_.session(), kNoSession);
+  EXPECT_EQ(primary_.role(), Primary::Role::kUnprotected);
+  recorder_.Take();
+  Pass(config_.session_retry_ns);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("open session"))) << "less and less often";
+  Pass(config_.session_retry_ns);
+  EXPECT_THAT(recorder_.Take(), Contains("open session"));
+}
+
+// A checkpoint taken while the link is down has not been given to anybody.
+TEST_F(PrimaryTest, ABackupThatProvesAnEpochNeverSentIsNotBelieved) {
+  Protected();
+  Pass(config_.interval_ns);
+  primary_.OnGuestSuspended(0, now_ns_);
+  Output(OutputOp::kBarrier);
+  primary_.OnLinkDown(primary_.link(), now_ns_);
+  Captured();
+  primary_.OnGuestRunning(0, now_ns_);
+  Pass(config_.link_retry_ns);
+  recorder_.Take();
+  primary_.OnLinkUp(primary_.link(), primary_.epoch_in_flight(), now_ns_);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("release")));
+  EXPECT_TRUE(primary_.wants_solo());
+}
+
+TEST_F(PrimaryTest, AHandoverThatNoGuestStopsForIsOver) {
+  Protected();
+  ASSERT_TRUE(primary_.Handover(now_ns_).ok());
+  Pass(config_.suspend_deadline_ns);
+  ASSERT_EQ(primary_.phase(), Primary::Phase::kTakingBack);
+  recorder_.reports.clear();
+  Pass(config_.handover_ns);
+  EXPECT_THAT(recorder_.reports, Not(Contains(HasSubstr("handover"))));
 }
 
 }  // namespace
