@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -18,9 +17,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/control/time_limit.h"
 
 namespace haven {
 
@@ -29,6 +28,8 @@ namespace {
 // A request is NAME '\n' ARGUMENT, an answer CODE '\n' MESSAGE, each one packet.
 constexpr char kSeparator = '\n';
 constexpr int kQueueRetryMs = 10;
+// Between attempts to accept while the process has no descriptor left for it.
+constexpr int kAcceptRetryMs = 100;
 
 absl::Status SystemError(absl::string_view what, const std::string& path) {
   const int error = errno;
@@ -46,20 +47,18 @@ absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
   return address;
 }
 
-// Waits until a descriptor is ready for `events`; false at the deadline.
-bool WaitFor(int fd, short events, absl::Time deadline) {
+// Waits until a descriptor is ready for `events`; false at the limit.
+bool WaitFor(int fd, short events, const TimeLimit& limit) {
   pollfd one = {fd, events, 0};
   for (;;) {
-    const int64_t left_ms =
-        absl::ToInt64Milliseconds(absl::Ceil(deadline - absl::Now(), absl::Milliseconds(1)));
-    const int found = poll(&one, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 0, INT_MAX)));
+    const int found = poll(&one, 1, limit.PollMs());
     if (found >= 0 || errno != EINTR) return found > 0;
   }
 }
 
 // Connects, or waits for a place in the server's queue.
 absl::Status Connect(int fd, const sockaddr_un& address, const std::string& path,
-                     absl::Time deadline) {
+                     const TimeLimit& limit) {
   while (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     if (errno == EINTR) continue;
     if (errno == ENOENT || errno == ECONNREFUSED) {
@@ -67,7 +66,7 @@ absl::Status Connect(int fd, const sockaddr_un& address, const std::string& path
     }
     if (errno != EAGAIN) return SystemError("can not connect to", path);
     // The queue is full (unix(7)); no descriptor tells when it is not.
-    if (absl::Now() >= deadline) {
+    if (limit.Passed()) {
       return absl::DeadlineExceededError(
           "the process that drives this group takes no more commands: it hangs, or too many wait");
     }
@@ -77,11 +76,11 @@ absl::Status Connect(int fd, const sockaddr_un& address, const std::string& path
 }
 
 absl::Status SendPacket(int fd, absl::string_view packet, const std::string& path,
-                        absl::Time deadline) {
+                        const TimeLimit& limit) {
   while (send(fd, packet.data(), packet.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN) return SystemError("can not send to", path);
-    if (!WaitFor(fd, POLLOUT, deadline)) {
+    if (!WaitFor(fd, POLLOUT, limit)) {
       return absl::DeadlineExceededError("the process that drives this group does not read");
     }
   }
@@ -113,20 +112,22 @@ absl::StatusOr<std::unique_ptr<CommandServer>> CommandServer::Start(const std::s
       listen(socket_fd.get(), 16) != 0) {
     return SystemError("can not listen at", path);
   }
-  return std::unique_ptr<CommandServer>(
+  std::unique_ptr<CommandServer> server(
       new CommandServer(path, std::move(socket_fd), std::move(stop), std::move(handler)));
+  HAVEN_ASSIGN_OR_RETURN(server->thread_,
+                         Thread::Start("haven-commands", [self = server.get()] { self->Work(); }));
+  return server;
 }
 
 CommandServer::CommandServer(std::string path, UniqueFd socket, WakeFd stop, Handler handler)
     : path_(std::move(path)),
       socket_(std::move(socket)),
       stop_(std::move(stop)),
-      handler_(std::move(handler)),
-      thread_([this] { Work(); }) {}
+      handler_(std::move(handler)) {}
 
 CommandServer::~CommandServer() {
   stop_.Signal();
-  thread_.join();
+  thread_.Join();
   unlink(path_.c_str());
 }
 
@@ -137,11 +138,15 @@ void CommandServer::Work() {
     if (fds[0].revents != 0) return;
     const UniqueFd client(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (client.valid() && MayCommand(client.get())) ServeOne(client.get());
+    if (!client.valid() && errno != EAGAIN && errno != EINTR) {
+      // The client waits in the queue, which keeps the socket readable.
+      poll(fds.data(), 1, kAcceptRetryMs);
+    }
   }
 }
 
 void CommandServer::ServeOne(int client) {
-  if (!WaitFor(client, POLLIN, absl::Now() + kClientTimeout)) return;
+  if (!WaitFor(client, POLLIN, TimeLimit(kClientTimeout))) return;
   std::array<char, kMaxBytes> buffer;
   // The packet's whole size, whatever fits.
   const ssize_t size = recv(client, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
@@ -157,7 +162,7 @@ void CommandServer::ServeOne(int client) {
   const std::string answer =
       absl::StrCat(result.raw_code(), std::string(1, kSeparator), result.message());
   const absl::Status sent = SendPacket(client, absl::string_view(answer).substr(0, kMaxBytes),
-                                       path_, absl::Now() + kClientTimeout);
+                                       path_, TimeLimit(kClientTimeout));
   if (!sent.ok()) {
     HAVEN_LOG(kWarning, "command") << "the one who asked has gone: " << std::string(sent.message());
   }
@@ -174,12 +179,12 @@ absl::Status SendCommand(const std::string& path, const OperatorCommand& command
     return absl::InvalidArgumentError("the command has control characters in it");
   }
   HAVEN_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
-  const absl::Time deadline = absl::Now() + timeout;
+  const TimeLimit limit(timeout);
   const UniqueFd socket_fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket_fd.valid()) return SystemError("can not make a socket for", path);
-  HAVEN_RETURN_IF_ERROR(Connect(socket_fd.get(), address, path, deadline));
-  HAVEN_RETURN_IF_ERROR(SendPacket(socket_fd.get(), request, path, deadline));
-  if (!WaitFor(socket_fd.get(), POLLIN, deadline)) {
+  HAVEN_RETURN_IF_ERROR(Connect(socket_fd.get(), address, path, limit));
+  HAVEN_RETURN_IF_ERROR(SendPacket(socket_fd.get(), request, path, limit));
+  if (!WaitFor(socket_fd.get(), POLLIN, limit)) {
     return absl::DeadlineExceededError(
         "the process does not answer; it may still do it: see the status");
   }

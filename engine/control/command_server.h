@@ -7,13 +7,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/base/fd.h"
+#include "engine/base/thread.h"
 #include "engine/control/wake_fd.h"
 
 namespace haven {
@@ -35,7 +35,8 @@ class CommandServer {
   static constexpr size_t kMaxBytes = 4096;
 
   // Listens at `path`; a socket that a dead process left is replaced (the caller holds the group's
-  // lock). `handler` runs in the server's thread. Unavailable: the socket can not be made.
+  // lock). `handler` runs in the server's thread. Unavailable: the socket can not be made;
+  // ResourceExhausted: no thread or descriptor.
   static absl::StatusOr<std::unique_ptr<CommandServer>> Start(const std::string& path,
                                                               Handler handler);
   // Removes the socket; waits for a handler that is running.
@@ -50,7 +51,7 @@ class CommandServer {
   const UniqueFd socket_;
   const WakeFd stop_;
   const Handler handler_;
-  std::thread thread_;
+  Thread thread_;
 };
 
 // Sends a command and returns the server's answer. InvalidArgument: longer than kMaxBytes, control

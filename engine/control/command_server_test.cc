@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/command_server.h"
 
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <thread>
@@ -50,6 +53,10 @@ class RawSocket {
   void Send(const std::string& packet) {
     EXPECT_EQ(send(fd_.get(), packet.data(), packet.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(packet.size()));
+  }
+  bool AnswersWithin(int ms) {
+    pollfd one = {fd_.get(), POLLIN, 0};
+    return poll(&one, 1, ms) > 0;
   }
   // Empty: the other side has closed.
   std::string Receive() {
@@ -167,6 +174,25 @@ TEST_F(CommandServerTest, AClientThatSaysNothingIsDropped) {
   EXPECT_TRUE(Send("go").ok());
   EXPECT_EQ(silent.Receive(), "");
   EXPECT_EQ(handled_, 1);
+}
+
+// The client waits in the kernel's queue until there is a descriptor for it.
+TEST_F(CommandServerTest, AServerWithoutADescriptorForItsClientDoesNotSpin) {
+  const auto server = Start();
+  RawSocket client;
+  rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = 0;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  client.Connect(path_);
+  client.Send("go\n");
+  const std::clock_t begin = std::clock();
+  EXPECT_FALSE(client.AnswersWithin(300));
+  const std::clock_t used = std::clock() - begin;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_LT(used, CLOCKS_PER_SEC / 10);
+  EXPECT_EQ(client.Receive(), "0\n");
 }
 
 TEST_F(CommandServerTest, WhatCanNotBeACommandIsNotSent) {

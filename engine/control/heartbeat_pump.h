@@ -10,8 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "engine/base/clock.h"
+#include "engine/base/thread.h"
 #include "engine/control/beat_lane.h"
-#include "engine/control/thread.h"
 
 namespace haven {
 

@@ -45,6 +45,7 @@ class Mailbox {
     }
     waiting_.push_back(letter);
     wake_.Signal();
+    raised_ = true;
     const auto done = [&] { return letter->reply.has_value() || closed_; };
     answered_.wait_for(lock, absl::ToChronoNanoseconds(timeout), done);
     // Begun: the reply is a matter of moments.
@@ -71,7 +72,7 @@ class Mailbox {
       letter->reply.emplace(std::move(reply));
       answered_.notify_all();
     }
-    if (waiting_.empty()) wake_.Clear();
+    if (waiting_.empty() && std::exchange(raised_, false)) wake_.Clear();
   }
 
   // Owner: from here on nothing is carried out; who waits gets Unavailable.
@@ -102,6 +103,7 @@ class Mailbox {
   std::mutex mutex_;
   std::condition_variable answered_;
   std::deque<std::shared_ptr<Letter>> waiting_;
+  bool raised_ = false;  // Signalled, and not cleared.
   bool closed_ = false;
 };
 

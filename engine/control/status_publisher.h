@@ -12,9 +12,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/base/thread.h"
 #include "engine/control/event_log.h"
 #include "engine/control/status.h"
-#include "engine/control/thread.h"
 
 namespace haven {
 

@@ -33,14 +33,15 @@ bool Worker::Submit(Job job) {
 }
 
 bool Worker::RunFinished() {
-  std::deque<Finish> finished;
+  std::vector<Finish> finished;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
+    if (finished_.empty()) return false;  // Asked in every turn of a loop.
     finished.swap(finished_);
     wake_.Clear();
   }
   for (Finish& finish : finished) finish();
-  return !finished.empty();
+  return true;
 }
 
 void Worker::WaitIdle() {

@@ -9,10 +9,11 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
-#include "engine/control/thread.h"
+#include "engine/base/thread.h"
 #include "engine/control/wake_fd.h"
 
 namespace haven {
@@ -58,7 +59,7 @@ class Worker {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> waiting_;
-  std::deque<Finish> finished_;
+  std::vector<Finish> finished_;
   bool running_ = false;
   bool stop_ = false;
   Thread thread_;

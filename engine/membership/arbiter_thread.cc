@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/membership/arbiter_thread.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/timerfd.h>
 
 #include <algorithm>
@@ -113,11 +111,9 @@ absl::Status ArbiterThread::Shared::Submit(Call call) {
 std::optional<ArbiterReply> ArbiterThread::Shared::Pop() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ReplyToOverdue();
-  std::optional<ArbiterReply> reply;
-  if (!replies_.empty()) {
-    reply = std::move(replies_.front());
-    replies_.pop_front();
-  }
+  if (replies_.empty()) return std::nullopt;  // And the timer is as it was.
+  std::optional<ArbiterReply> reply = std::move(replies_.front());
+  replies_.pop_front();
   Arm();
   return reply;
 }
@@ -186,18 +182,12 @@ absl::StatusOr<std::unique_ptr<ArbiterThread>> ArbiterThread::Start(
   UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!timer) return absl::ErrnoToStatus(errno, "make a timer for the arbiter's thread");
   auto shared = std::make_shared<Shared>(std::move(arbiter), std::move(timer));
-  // The worker inherits a mask that leaves all signals to the threads that expect them.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  HAVEN_CHECK_EQ(pthread_sigmask(SIG_SETMASK, &all, &before), 0);
-  std::thread worker([shared] { shared->Work(); });
-  HAVEN_CHECK_EQ(pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
-  HAVEN_CHECK_EQ(pthread_setname_np(worker.native_handle(), "haven-arbiter"), 0);
+  HAVEN_ASSIGN_OR_RETURN(Thread worker,
+                         Thread::Start("haven-arbiter", [shared] { shared->Work(); }));
   return std::unique_ptr<ArbiterThread>(new ArbiterThread(std::move(shared), std::move(worker)));
 }
 
-ArbiterThread::ArbiterThread(std::shared_ptr<Shared> shared, std::thread worker)
+ArbiterThread::ArbiterThread(std::shared_ptr<Shared> shared, Thread worker)
     : shared_(std::move(shared)), worker_(std::move(worker)) {}
 
 ArbiterThread::~ArbiterThread() { Stop(kStopTimeout).IgnoreError(); }
@@ -223,12 +213,12 @@ std::optional<ArbiterReply> ArbiterThread::Pop() { return shared_->Pop(); }
 int ArbiterThread::fd() const { return shared_->fd(); }
 
 absl::Status ArbiterThread::Stop(absl::Duration timeout) {
-  if (!worker_.joinable()) return absl::OkStatus();
+  if (std::exchange(stopped_, true)) return absl::OkStatus();
   if (shared_->Stop(timeout)) {
-    worker_.join();
+    worker_.Join();
     return absl::OkStatus();
   }
-  worker_.detach();
+  worker_.Detach();
   return absl::DeadlineExceededError(absl::StrCat(
       "the arbiter ", shared_->Describe(), " hangs in a call for more than ",
       absl::FormatDuration(Deadline(timeout).timeout()), "; its thread is left behind"));

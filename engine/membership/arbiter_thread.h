@@ -9,12 +9,12 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "engine/base/thread.h"
 #include "engine/membership/arbiter.h"
 
 namespace haven {
@@ -43,7 +43,7 @@ class ArbiterThread {
   static constexpr absl::Duration kStopTimeout = absl::Seconds(1);
 
   // Starts the worker. The arbiter is shared with it, because a call that hangs may outlive this
-  // object. Errors: those of timerfd_create(2).
+  // object. Errors: those of timerfd_create(2) and Thread::Start.
   static absl::StatusOr<std::unique_ptr<ArbiterThread>> Start(std::shared_ptr<Arbiter> arbiter);
 
   ~ArbiterThread();
@@ -72,10 +72,11 @@ class ArbiterThread {
   struct Call;
   class Shared;
 
-  ArbiterThread(std::shared_ptr<Shared> shared, std::thread worker);
+  ArbiterThread(std::shared_ptr<Shared> shared, Thread worker);
 
   const std::shared_ptr<Shared> shared_;
-  std::thread worker_;
+  Thread worker_;
+  bool stopped_ = false;
 };
 
 }  // namespace haven

@@ -9,9 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "engine/base/thread.h"
 
 namespace haven {
 
@@ -25,7 +26,8 @@ class CopyPool {
  public:
   static constexpr unsigned kMaxWorkers = 64;
 
-  // Starts `workers` threads beside the caller: 0 to kMaxWorkers (checked).
+  // Starts `workers` threads beside the caller: 0 to kMaxWorkers (checked). Where the host has no
+  // thread left there are fewer of them, which the log says: it takes longer, that is all.
   explicit CopyPool(unsigned workers);
   ~CopyPool();
   CopyPool(const CopyPool&) = delete;
@@ -72,7 +74,7 @@ class CopyPool {
   std::atomic<uint32_t> job_{0};  // Number of the current job: what workers wait on.
   std::atomic<bool> stop_{false};
 
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 };
 
 }  // namespace haven

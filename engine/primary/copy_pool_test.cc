@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/primary/copy_pool.h"
 
+#include <sys/resource.h>
+
 #include <atomic>
+#include <cstdlib>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -91,6 +94,22 @@ TEST(CopyPoolTest, CallerWaitsForASlowItem) {
   });
   EXPECT_TRUE(slow_done);
 }
+
+// A sanitizer's memory map leaves no room for such a limit.
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// GoogleTest runs suites of this name first, before there is the stack of an earlier thread to use.
+TEST(CopyPoolDeathTest, WithoutRoomForThreadsTheCallerDoesTheWork) {
+  const auto run = [] {
+    const rlimit none = {.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
+    setrlimit(RLIMIT_AS, &none);
+    CopyPool pool(2);
+    uint32_t done = 0;
+    pool.Run(3, [&done](uint32_t) { ++done; });
+    std::exit(pool.workers() == 0 && done == 3 ? 0 : 1);
+  };
+  EXPECT_EXIT(run(), testing::ExitedWithCode(0), "threads fewer than 2");
+}
+#endif
 
 }  // namespace
 }  // namespace haven

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/base/fd.h"
-#include "engine/control/thread.h"
+#include "engine/base/thread.h"
 #include "engine/control/wake_fd.h"
 #include "transport/verbs/rdma_device.h"
 
