@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/control/status_words.h"
 
@@ -266,6 +267,9 @@ bool PrimaryDriver::PollWire() {
     }
   }
   if (news.failed) {
+    last_error_ = absl::UnavailableError(
+        absl::StrCat("link ", primary_.link(),
+                     " to the backup has failed: ", LinkFailureText(shipper_->failure())));
     primary_.OnLinkDown(primary_.link(), now_ns);
     progress = true;
   }

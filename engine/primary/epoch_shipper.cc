@@ -15,6 +15,24 @@ constexpr RingPosition kMaxPosition = UINT64_MAX / 2;
 
 }  // namespace
 
+const char* LinkFailureText(LinkFailure failure) {
+  switch (failure) {
+    case LinkFailure::kNone:
+      return "nothing is wrong";
+    case LinkFailure::kPermission:
+      return "the backup has taken the permission to write away: maybe it is being promoted";
+    case LinkFailure::kNoAnswer:
+      return "the backup does not answer, or has ended the link";
+    case LinkFailure::kOther:
+      return "the device reports an error";
+    case LinkFailure::kMalformed:
+      return "the backup's acknowledgement breaks the format: run the same release on both sides";
+    case LinkFailure::kNonsense:
+      return "the backup acknowledges an epoch that it can not have: look at its log";
+  }
+  return "unknown";
+}
+
 EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder)
     : memory_(memory), builder_(builder) {
   HAVEN_CHECK_OK(memory.geometry.Validate());
@@ -36,7 +54,7 @@ absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition
   tail_ = tail;
   ack_ = Ack{};
   stage_ = Stage::kIdle;
-  link_failed_ = false;
+  failure_ = LinkFailure::kNone;
   SenderOptions options;
   options.session = memory_.session;
   options.link_number = number;

@@ -32,6 +32,18 @@ struct SessionMemory {
   uint16_t domain_count = 0;
 };
 
+// Why a link is of no more use.
+enum class LinkFailure : uint8_t {
+  kNone,
+  kPermission,  // The backup has taken the permission away.
+  kNoAnswer,    // It does not answer, or has ended the link.
+  kOther,
+  kMalformed,  // Its acknowledgement breaks the format.
+  kNonsense,   // It says of an epoch what it can not know.
+};
+// Words for a message: "the backup does not answer, or has ended the link", ...
+const char* LinkFailureText(LinkFailure failure);
+
 // One session's journal as the primary sees it: which ring slots are free, what is on the wire,
 // what the backup has acknowledged. No clock, no wait: the caller polls. Allocates in the
 // constructor only. Used by the epoch thread.
@@ -64,6 +76,9 @@ class EpochShipper {
   // InvalidArgument: an index that does not exist, or another number than was asked for.
   absl::Status OnExtents(LinkNumber link, Epoch epoch, std::span<const uint32_t> extents);
 
+  // Of the present link, or the last one.
+  LinkFailure failure() const { return failure_; }
+
   // What the last acknowledgement section of this link said.
   const Ack& last_ack() const { return ack_; }
   bool waiting_for_room() const { return stage_ == Stage::kNeedsRoom; }
@@ -77,6 +92,7 @@ class EpochShipper {
 
   void ReadAck(News* news);
   bool HasRoom() const;
+  void Fail(LinkFailure failure);
 
   static constexpr uint32_t kReceives = 64;
 
@@ -95,7 +111,7 @@ class EpochShipper {
   RingPosition tail_ = 0;
   uint32_t extents_needed_ = 0;
   bool ask_extents_ = false;
-  bool link_failed_ = false;
+  LinkFailure failure_ = LinkFailure::kNone;
 };
 
 }  // namespace haven

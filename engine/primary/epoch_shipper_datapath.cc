@@ -12,6 +12,20 @@ namespace {
 // The peer can send immediates for as long as it likes: the rest has to wait for the next call.
 constexpr int kBatchesPerPoll = 8;
 
+LinkFailure FailureOf(CompletionResult result) {
+  switch (result) {
+    case CompletionResult::kPermission:
+      return LinkFailure::kPermission;
+    case CompletionResult::kRetry:
+    case CompletionResult::kFlushed:
+      return LinkFailure::kNoAnswer;
+    case CompletionResult::kOk:  // Nothing came back: the link did not take the request.
+    case CompletionResult::kOther:
+      break;
+  }
+  return LinkFailure::kOther;
+}
+
 }  // namespace
 
 EncodeResult EpochShipper::Ship(const SendOrder& order) {
@@ -44,6 +58,11 @@ bool EpochShipper::HasRoom() const {
   return spec_.placement.ring_slots_used <= free && spec_.placement.extent_count == extents_needed_;
 }
 
+// The first failure is the cause, the ones after it are its consequences.
+void EpochShipper::Fail(LinkFailure failure) {
+  if (failure_ == LinkFailure::kNone) failure_ = failure;
+}
+
 EpochShipper::News EpochShipper::Poll() {
   News news;
   if (link_ == nullptr) return news;
@@ -54,7 +73,7 @@ EpochShipper::News EpochShipper::Poll() {
       const Completion& completion = completions[i];
       if (completion.kind == CompletionKind::kImmediate &&
           completion.result == CompletionResult::kOk) {
-        if (!link_->PostReceives(1).ok()) link_failed_ = true;
+        if (!link_->PostReceives(1).ok()) Fail(LinkFailure::kOther);
         continue;
       }
       const SendState before = sender_->state();
@@ -63,7 +82,7 @@ EpochShipper::News EpochShipper::Poll() {
         news.wired = true;
       }
       news.progress = true;
-      if (completion.result != CompletionResult::kOk) link_failed_ = true;
+      if (completion.result != CompletionResult::kOk) Fail(FailureOf(completion.result));
     }
     if (count < completions.size()) break;
   }
@@ -73,7 +92,7 @@ EpochShipper::News EpochShipper::Poll() {
       ask_extents_ = false;
       news.extents_wanted = extents_needed_;
     }
-    if (HasRoom() && !link_failed_) {
+    if (HasRoom() && failure_ == LinkFailure::kNone) {
       sender_->Start(spec_);
       stage_ = Stage::kOnWire;
       news.progress = true;
@@ -82,9 +101,9 @@ EpochShipper::News EpochShipper::Poll() {
   if (stage_ == Stage::kOnWire) {
     const SendState state = sender_->Pump();
     if (state == SendState::kSending) news.progress = true;  // More can be posted at once.
-    if (state == SendState::kFailed) link_failed_ = true;
+    if (state == SendState::kFailed) Fail(FailureOf(sender_->failure()));
   }
-  news.failed = link_failed_;
+  news.failed = failure_ != LinkFailure::kNone;
   return news;
 }
 
@@ -98,7 +117,10 @@ void EpochShipper::ReadAck(News* news) {
   std::array<std::byte, kAckBytes> copy;
   std::copy(section.begin(), section.end(), copy.begin());
   Ack ack;
-  if (!DecodeAck(copy, &ack).ok()) return;
+  const absl::Status decoded = DecodeAck(copy, &ack);
+  // Its checksum fits, so nobody is writing it any more.
+  if (absl::IsInvalidArgument(decoded)) return Fail(LinkFailure::kMalformed);
+  if (!decoded.ok()) return;
   last_section_ = copy;
   const bool ours = ack.session == memory_.session && ack.link == number_;
   if (!ours && !HAVEN_MUTANT(kBelieveOldAck)) return;
@@ -112,8 +134,7 @@ void EpochShipper::ReadAck(News* news) {
       stage_ == Stage::kOnWire && sender_->commit_posted() && ack.committed_epoch == order_.epoch;
   if (claimed && !possible && !HAVEN_MUTANT(kBelieveOldAck)) {
     // The peer says of an epoch what it can not know: nothing that it says releases output.
-    link_failed_ = true;
-    return;
+    return Fail(LinkFailure::kNonsense);
   }
   if (!claimed || stage_ != Stage::kOnWire) return;
   stage_ = Stage::kIdle;

@@ -279,8 +279,28 @@ TEST_F(ShipperTest, AFailedCompletionFailsTheLink) {
   BeginLink();
   WriteAck(AckOf(0));
   Ship(1);
-  link_.injected.push_back({.id = 5, .result = CompletionResult::kRetry});
+  link_.injected.push_back({.id = 5, .result = CompletionResult::kPermission});
+  link_.injected.push_back({.id = 6, .result = CompletionResult::kFlushed});
   EXPECT_TRUE(PollAll().failed);
+  EXPECT_EQ(shipper_->failure(), LinkFailure::kPermission) << "the first one is the cause";
+}
+
+TEST_F(ShipperTest, AnAcknowledgementThatIsWholeAndWrongFailsTheLink) {
+  BeginLink();
+  Ack wrong = AckOf(0);
+  wrong.applied_epoch = 1;  // Beyond what is committed.
+  WriteAck(wrong);
+  EXPECT_TRUE(PollAll().failed);
+  EXPECT_EQ(shipper_->failure(), LinkFailure::kMalformed);
+}
+
+TEST_F(ShipperTest, ALinkThatTakesNoRequestHasFailed) {
+  BeginLink();
+  WriteAck(AckOf(0));
+  link_.failed = true;
+  Ship(1);
+  EXPECT_TRUE(PollAll().failed);
+  EXPECT_EQ(shipper_->failure(), LinkFailure::kOther);
 }
 
 }  // namespace
