@@ -61,16 +61,20 @@ class Guard::Keeper final : public RecoveryActions {
   std::optional<absl::Status> TakeDestroyed() { return std::exchange(destroyed_, std::nullopt); }
 
  private:
+  // Some of it is tried again and again.
   void Note(const char* what, const absl::Status& status) {
     if (status.ok()) return;
-    HAVEN_LOG(kWarning, "guard") << "group=" << group_ << " can not " << what
-                                 << " a guest: " << std::string(status.message());
+    std::string trouble = absl::StrCat("can not ", what, " a guest: ", status.message());
+    if (trouble == trouble_) return;
+    trouble_ = std::move(trouble);
+    HAVEN_LOG(kWarning, "guard") << "group=" << group_ << " " << trouble_;
   }
 
   GuestSet& guests_;
   const std::string& group_;
   const std::function<absl::Status()> before_destroy_;
   std::optional<absl::Status> destroyed_;
+  std::string trouble_;  // That was told last.
 };
 
 // Why the arbiter gives no answer. A group name that it does not take is no trouble that passes,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/string_view.h"
 #include "engine/base/check.h"
 #include "engine/base/mutant.h"
 
@@ -28,7 +29,9 @@ void Recovery::StartDeposed(int64_t now_ns) {
   register_.Read(now_ns);
 }
 
+// What lasts is told once.
 void Recovery::Report(const char* cause) {
+  if (absl::string_view(cause_) == cause) return;
   cause_ = cause;
   actions_.Report(cause);
 }

@@ -14,6 +14,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr char kOurs[] = "a.0000000000000001";
@@ -27,7 +28,7 @@ class RecoveryTest : public ::testing::Test,
   void ResumeGuests() override { notes_.push_back("resume"); }
   void StopGuests() override { notes_.push_back("stop"); }
   void DestroyGuests() override { notes_.push_back("destroy"); }
-  void Report(const char*) override {}
+  void Report(const char* cause) override { reports_.emplace_back(cause); }
   void SubmitRead() override { notes_.push_back("read"); }
   void SubmitChange(const RegisterRequest& request) override {
     asked_ = request.desired;
@@ -61,6 +62,7 @@ class RecoveryTest : public ::testing::Test,
   std::vector<std::string> Take() { return std::exchange(notes_, {}); }
 
   std::vector<std::string> notes_;
+  std::vector<std::string> reports_;
   std::optional<Register> asked_;
   uint64_t ids_ = 0;
   int64_t now_ns_ = 1000 * kNsPerSecond;
@@ -149,6 +151,16 @@ TEST_F(RecoveryTest, AMissingRegisterOpensNothing) {
   EXPECT_EQ(recovery_->outcome(), Recovery::Outcome::kNotYet);
   Pass(config_.poll_ns);
   EXPECT_THAT(Take(), Contains("read"));
+}
+
+TEST_F(RecoveryTest, WhatLastsIsToldOnce) {
+  Start();
+  reports_.clear();
+  for (int i = 0; i < 5; ++i) {
+    Answer(Verdict::kGranted, std::nullopt);
+    Pass(config_.poll_ns);
+  }
+  EXPECT_THAT(reports_, ElementsAre(HasSubstr("the register is gone")));
 }
 
 TEST_F(RecoveryTest, ANewCopyBeginsWhereThereIsNoRegisterAndYieldsToAnotherOwner) {
