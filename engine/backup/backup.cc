@@ -115,7 +115,7 @@ void Backup::OnLinkRequest(SessionId session, LinkNumber link, int64_t now_ns) {
   if (state_ == State::kStale) {
     stale_until_ns_ = kNever;
     poll_at_ns_ = now_ns;
-    SetState(State::kStandby, "the primary is back");
+    SetState(consistent_ ? State::kStandby : State::kSyncing, "the primary is back");
   }
   actions_.OfferLink(session_, link_, committed_);
 }

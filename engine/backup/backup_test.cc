@@ -297,6 +297,24 @@ TEST_F(BackupTest, AnIncompleteReplicaOfASilentPrimaryGoesOnTheRegistersWordOnly
   EXPECT_THAT(recorder_.Take(), Contains("abandon"));
 }
 
+TEST_F(BackupTest, AnIncompleteReplicaWhosePrimaryIsBackIsStillIncomplete) {
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  backup_.OnLinkRequest(kSession, 1, now_ns_);
+  backup_.OnLinkUp(1, now_ns_);
+  backup_.OnVerified(1, EpochKind::kSync, now_ns_);
+  backup_.OnApplied(1, absl::OkStatus());
+  backup_.OnDrop(kSession, DropReason::kInternal, now_ns_);
+  ASSERT_EQ(backup_.state(), Backup::State::kStale);
+  backup_.OnLinkRequest(kSession, 2, now_ns_);
+  backup_.OnLinkUp(2, now_ns_);
+  EXPECT_EQ(backup_.state(), Backup::State::kSyncing);
+  recorder_.Take();
+  Pass(config_.detect_ns);
+  EXPECT_EQ(backup_.state(), Backup::State::kSyncing) << "there is nothing to claim";
+  Commit(2);
+  EXPECT_EQ(backup_.state(), Backup::State::kStandby);
+}
+
 TEST_F(BackupTest, AnIncompleteReplicaIsNeverPromoted) {
   backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
   backup_.OnLinkRequest(kSession, 1, now_ns_);

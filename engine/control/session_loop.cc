@@ -55,13 +55,11 @@ absl::Status SessionLoop::Open() {
   HAVEN_ASSIGN_OR_RETURN(mailbox_, (Mailbox<Command, Reply>::Create()));
   const StatusPaths paths = options_.paths == nullptr ? StatusPaths{} : options_.paths(group());
   HAVEN_ASSIGN_OR_RETURN(publisher_, StatusPublisher::Start(paths));
-  status_ = std::make_unique<BackupStatus>(
-      StatusIdentity{.role = "backup",
-                     .node_id = options_.node_id,
-                     .group = group(),
-                     .guests = GuestNames(setup_.terms)},
-      std::max(options_.protected_age_ns, static_cast<int64_t>(setup_.hello.detect_ns)),
-      *publisher_, clock_);
+  status_ = std::make_unique<BackupStatus>(StatusIdentity{.role = "backup",
+                                                          .node_id = options_.node_id,
+                                                          .group = group(),
+                                                          .guests = GuestNames(setup_.terms)},
+                                           ProtectedAgeNs(), *publisher_, clock_);
   HAVEN_ASSIGN_OR_RETURN(
       pump_, HeartbeatPump::Start(options_.beat_ns != 0 ? std::max(options_.beat_ns, 1 * kNsPerMs)
                                                         : HeartbeatPump::IntervalFor(
@@ -74,6 +72,12 @@ absl::Status SessionLoop::Open() {
   poll_.emplace(std::move(poll));
   HAVEN_RETURN_IF_ERROR(poll_->Add(mailbox_->fd()));
   return poll_->Add(arbiter_->fd());
+}
+
+int64_t SessionLoop::ProtectedAgeNs() const {
+  const auto interval_ns = static_cast<int64_t>(setup_.hello.interval_ns);
+  return std::max({options_.protected_age_ns, kProtectedIntervals * interval_ns,
+                   static_cast<int64_t>(setup_.hello.detect_ns)});
 }
 
 ReplicaParts SessionLoop::Parts() const {

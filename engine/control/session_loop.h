@@ -42,7 +42,9 @@ struct SessionOptions {
   int64_t beat_ns =
       0;  // Between one-sided heartbeats; 0: HeartbeatPump::IntervalFor(detection time).
   int64_t spin_ns = 20 * kNsPerUs;  // After something has come, before the thread sleeps.
-  int64_t protected_age_ns = 1 * kNsPerSecond;  // `protected` means a commit this young.
+  // `protected` means a commit this young, or of the last kProtectedIntervals epochs, as long as
+  // the Hello says that they are.
+  int64_t protected_age_ns = 1 * kNsPerSecond;
   // Where the status of this group goes. Null: nowhere.
   std::function<StatusPaths(const std::string& group)> paths;
 };
@@ -109,6 +111,7 @@ class SessionLoop {
   absl::Status Open();
   absl::Status OpenDriver();
   ReplicaParts Parts() const;
+  int64_t ProtectedAgeNs() const;
   Reply Serve(const Command& command);
   absl::Status MayStop() const;
   bool Over() const;
