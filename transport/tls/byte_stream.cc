@@ -66,6 +66,15 @@ std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket) {
   return std::make_unique<PlainStream>(std::move(socket));
 }
 
+absl::StatusOr<bool> Fill(ByteStream& stream, std::span<std::byte> room, size_t& filled) {
+  while (filled < room.size()) {
+    HAVEN_ASSIGN_OR_RETURN(const ByteStream::Progress got, stream.Read(room.subspan(filled)));
+    filled += got.bytes;
+    if (got.wait != ByteStream::Wait::kNothing) return false;
+  }
+  return true;
+}
+
 absl::Status PrepareSocket(int socket) {
   const int flags = fcntl(socket, F_GETFL);
   // It may have come through execve(2), for which FD_CLOEXEC had to be off.

@@ -37,6 +37,10 @@ class ByteStream {
 // The socket as it is: nothing is secret and anybody may be the peer.
 std::unique_ptr<ByteStream> MakePlainStream(UniqueFd socket);
 
+// Reads into what is not `filled` yet of `room`. True once it is full, false if more is to come.
+// Errors of Read.
+absl::StatusOr<bool> Fill(ByteStream& stream, std::span<std::byte> room, size_t& filled);
+
 // Non-blocking, closed on exec, no delay, and a dead peer noticed within half a minute even if
 // nothing is sent. Errors of setsockopt(2).
 absl::Status PrepareSocket(int socket);

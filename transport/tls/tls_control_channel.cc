@@ -6,22 +6,14 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/base/byte_order.h"
-#include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 
 namespace haven {
 namespace {
-
-constexpr uint32_t kMessageMagic = 0x4d435648;   // "HVCM"
-constexpr uint32_t kGreetingMagic = 0x47435648;  // "HVCG"
-constexpr uint16_t kVersion = 1;
-constexpr size_t kGreetingBytes = 4 + 2 + 2 + kIncarnationBytes;
 
 absl::Status ConnectError(int error, const InetAddress& address) {
   const std::string where = absl::StrCat("connect to ", address.ToString());
@@ -105,34 +97,16 @@ absl::StatusOr<std::unique_ptr<TlsControlChannel>> TlsControlChannel::Connect(
 
 absl::Status TlsControlChannel::Greet(const Incarnation& own, StreamSide side, bool over_tls,
                                       const NetDeadline& deadline) {
-  std::array<std::byte, kGreetingBytes> room;
-  ByteWriter writer(room);
-  writer.PutU32(kGreetingMagic);
-  writer.PutU16(kVersion);
-  writer.PutU16(0);
-  writer.PutBytes(own);
+  const Greeting ours = EncodeGreeting(own);
   // Over TLS the acceptor speaks first: it has authenticated its peer by then, and a connector that
   // it turns away has left nothing unread that would make the kernel drop the reason. Without TLS
   // the connector does, for which the listener waits.
   const bool speaks_first = (side == StreamSide::kAcceptor) == over_tls;
-  if (speaks_first) HAVEN_RETURN_IF_ERROR(SendAll(room, deadline));
-  std::array<std::byte, kGreetingBytes> theirs;
+  if (speaks_first) HAVEN_RETURN_IF_ERROR(SendAll(ours, deadline));
+  Greeting theirs;
   HAVEN_RETURN_IF_ERROR(ReceiveAll(theirs, deadline));
-  ByteReader reader(theirs);
-  const uint32_t magic = reader.GetU32();
-  const uint16_t version = reader.GetU16();
-  reader.Skip(2);
-  std::ranges::copy(reader.GetBytes(kIncarnationBytes), peer_.begin());
-  if (magic != kGreetingMagic) {
-    return absl::DataLossError(
-        "the peer does not speak this protocol; is --insecure set on one side only?");
-  }
-  if (version != kVersion) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the peer speaks version ", version, " of the control channel, this process ",
-                     kVersion, "; run the same release on both sides"));
-  }
-  if (!speaks_first) HAVEN_RETURN_IF_ERROR(SendAll(room, deadline));
+  HAVEN_ASSIGN_OR_RETURN(peer_, DecodeGreeting(theirs));
+  if (!speaks_first) HAVEN_RETURN_IF_ERROR(SendAll(ours, deadline));
   return absl::OkStatus();
 }
 
@@ -162,7 +136,7 @@ absl::Status TlsControlChannel::SendAll(std::span<const std::byte> bytes,
 absl::Status TlsControlChannel::ReceiveAll(std::span<std::byte> room, const NetDeadline& deadline) {
   size_t filled = 0;
   for (;;) {
-    HAVEN_ASSIGN_OR_RETURN(const bool full, Fill(room, filled));
+    HAVEN_ASSIGN_OR_RETURN(const bool full, Fill(*stream_, room, filled));
     if (full) return absl::OkStatus();
     HAVEN_ASSIGN_OR_RETURN(const bool ready, WaitForFd(stream_->fd(), POLLIN, deadline));
     if (!ready) return absl::DeadlineExceededError("the peer does not say who it is in time");
@@ -177,55 +151,16 @@ absl::Status TlsControlChannel::Send(std::span<const std::byte> message, absl::D
   }
   // In one piece, so that no record of TLS holds parts of two messages: what is left of a record
   // would not make the socket readable.
-  outgoing_.resize(kHeaderBytes + message.size());
-  ByteWriter writer(outgoing_);
-  writer.PutU32(kMessageMagic);
-  writer.PutU32(static_cast<uint32_t>(message.size()));
-  writer.PutBytes(message);
+  EncodeFrame(message, outgoing_);
   const absl::Status sent = SendAll(outgoing_, NetDeadline(timeout));
   return sent.ok() ? sent : Break(sent);
 }
 
-absl::StatusOr<bool> TlsControlChannel::Fill(std::span<std::byte> room, size_t& filled) {
-  while (filled < room.size()) {
-    HAVEN_ASSIGN_OR_RETURN(const ByteStream::Progress got, stream_->Read(room.subspan(filled)));
-    filled += got.bytes;
-    if (got.wait != ByteStream::Wait::kNothing) return false;
-  }
-  return true;
-}
-
-absl::Status TlsControlChannel::StartMessage() {
-  ByteReader reader(header_);
-  const uint32_t magic = reader.GetU32();
-  const uint32_t bytes = reader.GetU32();
-  if (magic != kMessageMagic) {
-    return absl::DataLossError(absl::StrCat("a control message starts with ", absl::Hex(magic),
-                                            " where ", absl::Hex(kMessageMagic), " belongs"));
-  }
-  if (bytes == 0 || bytes > kMaxMessageBytes) {
-    return absl::DataLossError(absl::StrCat("a control message claims ", bytes, " bytes; 1 to ",
-                                            kMaxMessageBytes, " are allowed"));
-  }
-  message_.resize(bytes);
-  message_filled_ = 0;
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::optional<std::vector<std::byte>>> TlsControlChannel::Receive() {
   HAVEN_RETURN_IF_ERROR(broken_);
-  if (message_.empty()) {
-    const absl::StatusOr<bool> header = Fill(header_, header_filled_);
-    if (!header.ok()) return Break(header.status());
-    if (!*header) return std::nullopt;
-    const absl::Status sound = StartMessage();
-    if (!sound.ok()) return Break(sound);
-  }
-  const absl::StatusOr<bool> whole = Fill(message_, message_filled_);
-  if (!whole.ok()) return Break(whole.status());
-  if (!*whole) return std::nullopt;
-  header_filled_ = 0;
-  return std::exchange(message_, {});
+  absl::StatusOr<std::optional<std::vector<std::byte>>> message = incoming_.Read(*stream_);
+  if (!message.ok()) return Break(message.status());
+  return message;
 }
 
 }  // namespace haven

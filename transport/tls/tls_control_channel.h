@@ -2,8 +2,6 @@
 #ifndef HAVEN_TRANSPORT_TLS_TLS_CONTROL_CHANNEL_H_
 #define HAVEN_TRANSPORT_TLS_TLS_CONTROL_CHANNEL_H_
 
-#include <array>
-#include <cstddef>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,25 +13,21 @@
 #include "transport/tls/byte_stream.h"
 #include "transport/tls/credentials.h"
 #include "transport/tls/deadline.h"
+#include "transport/tls/frame.h"
 #include "transport/tls/inet_address.h"
 #include "transport/tls/secure_stream.h"
 
 namespace haven {
 
-inline constexpr size_t kIncarnationBytes = 16;
-
-// An unguessable name of one process, by which the other side knows whether a new connection leads
-// to the same one.
-using Incarnation = std::array<std::byte, kIncarnationBytes>;
+// Of this process. Errors of getrandom(2).
 absl::StatusOr<Incarnation> MakeIncarnation();
 
-// Messages over TCP with TLS 1.3, each behind eight bytes: magic and length, little-endian. With
-// insecure credentials the same without TLS.
+// Messages over TCP with TLS 1.3, in the frames of frame.h. With insecure credentials the same
+// without TLS.
 //
-// Before the first message each side sends a greeting of 24 bytes behind the handshake: magic u32,
-// version u16, reserved u16, incarnation [16]; over TLS the acceptor first, else the connector.
-// Until that is done no byte of the peer's goes any further than OpenSSL and the check of those 24,
-// and no memory is allocated at the peer's wish.
+// Before the first message each side sends a greeting behind the handshake; over TLS the acceptor
+// first, else the connector. Until that is done no byte of the peer's goes any further than OpenSSL
+// and the check of the greeting, and no memory is allocated at the peer's wish.
 class TlsControlChannel final : public ControlChannel {
  public:
   // On a connected TCP socket. `name` stands for the other end in messages. Errors of
@@ -59,8 +53,6 @@ class TlsControlChannel final : public ControlChannel {
   const InetAddress& local() const { return local_; }
 
  private:
-  static constexpr size_t kHeaderBytes = 8;
-
   TlsControlChannel(std::unique_ptr<ByteStream> stream, const InetAddress& local, std::string name)
       : stream_(std::move(stream)), local_(local), name_(std::move(name)) {}
 
@@ -68,9 +60,6 @@ class TlsControlChannel final : public ControlChannel {
                      const NetDeadline& deadline);
   absl::Status SendAll(std::span<const std::byte> bytes, const NetDeadline& deadline);
   absl::Status ReceiveAll(std::span<std::byte> room, const NetDeadline& deadline);
-  // True once `room` is full, false if more is to come.
-  absl::StatusOr<bool> Fill(std::span<std::byte> room, size_t& filled);
-  absl::Status StartMessage();
   absl::Status Break(const absl::Status& cause);
 
   const std::unique_ptr<ByteStream> stream_;
@@ -78,10 +67,7 @@ class TlsControlChannel final : public ControlChannel {
   const std::string name_;
   Incarnation peer_ = {};
 
-  std::array<std::byte, kHeaderBytes> header_ = {};
-  size_t header_filled_ = 0;
-  std::vector<std::byte> message_;  // Of the announced size while it is being received.
-  size_t message_filled_ = 0;
+  MessageReader incoming_;
   std::vector<std::byte> outgoing_;
   absl::Status broken_;
 };
