@@ -19,6 +19,7 @@
 #include "engine/codec/codec_mode.h"
 #include "engine/control/guard.h"
 #include "engine/control/system_ids.h"
+#include "engine/control/time_limit.h"
 #include "engine/membership/arbiter_factory.h"
 
 namespace haven {
@@ -154,7 +155,9 @@ absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string&
                                                    absl::Microseconds(record.arbiter_timeout_us)));
   GuardOptions options;
   options.engine_command = SelfCommand("engine");
-  // A host that may pause for so long without being dead may do so while the engine vouches.
+  // A host that may pause for so long without being dead may do so while the engine vouches, and
+  // a large epoch is no sign of death either.
+  options.hang_ns = std::max(options.hang_ns, 3 * LongestStepNs(record.journal_bytes));
   options.hang_ns += record.detect_us * kNsPerUs;
   Guard guard(
       std::move(options), directory, record,

@@ -11,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/hello_builder.h"
 #include "engine/control/status_words.h"
+#include "engine/control/time_limit.h"
 
 namespace haven {
 
@@ -120,6 +121,7 @@ absl::Status EngineLoop::OpenDriver() {
                                                              options_.arbiter_timeout));
   pool_ = std::make_unique<CopyPool>(options_.copy_workers);
   PrimaryDriverOptions driver = options_.driver;
+  driver.stuck_ns = std::max(driver.stuck_ns, LongestStepNs(options_.staging_bytes));
   if (driver.codec.enabled) {
     if (!driver.codec.key.has_value()) {
       HAVEN_ASSIGN_OR_RETURN(driver.codec.key, HashKey::Random());

@@ -38,7 +38,8 @@ struct PrimaryDriverOptions {
   int64_t mark_check_ns = 10 * kNsPerMs;  // Between looks at the dirty set within an epoch.
   int64_t life_check_ns = 20 * kNsPerMs;  // Between looks at guests' ends and the buffer's health.
   int64_t beat_ns = 20 * kNsPerMs;        // Between heartbeats on the control channel.
-  int64_t stuck_ns = 1 * kNsPerSecond;    // A poll that comes later than this: a stuck engine.
+  // A poll that comes later than this: a stuck engine. A large epoch needs more: LongestStepNs().
+  int64_t stuck_ns = 1 * kNsPerSecond;
   CodecStageOptions codec;
 };
 

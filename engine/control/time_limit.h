@@ -10,6 +10,12 @@
 
 namespace haven {
 
+// How long an engine on a slow host may be busy copying and encoding an epoch of so many bytes, and
+// answer nobody meanwhile: a second for each whole 256 MiB, at most an hour.
+inline constexpr int64_t LongestStepNs(uint64_t epoch_bytes) {
+  return static_cast<int64_t>(std::min<uint64_t>(epoch_bytes >> 28, 3600)) * kNsPerSecond;
+}
+
 // The end of an attempt that consists of several steps that block, on the system's clock. A value
 // type.
 class TimeLimit {
