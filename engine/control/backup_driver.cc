@@ -5,6 +5,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/mutant.h"
 #include "engine/replica/control_block.h"
@@ -17,6 +18,24 @@ namespace {
 constexpr int kRoundsMax = 64;
 // Of the connector's events: the peer can send for as long as it likes.
 constexpr int kEventsPerRound = 16;
+
+absl::Status LinkError(LinkNumber number, CompletionResult result) {
+  const auto error = [number](const char* what) {
+    return absl::UnavailableError(
+        absl::StrCat("link ", number, " to the primary has failed: ", what));
+  };
+  switch (result) {
+    case CompletionResult::kPermission:
+      return error("the primary has taken the permission away");
+    case CompletionResult::kRetry:
+    case CompletionResult::kFlushed:
+      return error("the primary does not answer, or has ended the link");
+    case CompletionResult::kOk:
+    case CompletionResult::kOther:
+      break;
+  }
+  return error("the device reports an error");
+}
 
 }  // namespace
 
@@ -200,7 +219,9 @@ bool BackupDriver::PollWire() {
     if (completion.kind == CompletionKind::kImmediate &&
         completion.result == CompletionResult::kOk) {
       if (immediate_count_ == immediates_.size()) {
-        LinkFailed(absl::DataLossError("more immediates than were granted"));
+        LinkFailed(absl::DataLossError(
+            absl::StrCat("link ", link_number_, ": the primary sends more immediates than the ",
+                         kCredits, " that it was granted; look at its log")));
         break;
       }
       immediates_[(immediate_first_ + immediate_count_++) % immediates_.size()] =
@@ -208,7 +229,7 @@ bool BackupDriver::PollWire() {
       backup_.OnPeerSign(clock_.NowNs());
     } else if (!writer_->OnCompletion(completion, &status) &&
                completion.result != CompletionResult::kOk) {
-      status = absl::UnavailableError("the link to the primary has failed");
+      status = LinkError(link_number_, completion.result);
     }
     if (!status.ok()) LinkFailed(status);
   }

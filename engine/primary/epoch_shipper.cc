@@ -52,7 +52,6 @@ absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition
   number_ = number;
   next_ = next;
   tail_ = tail;
-  ack_ = Ack{};
   stage_ = Stage::kIdle;
   failure_ = LinkFailure::kNone;
   SenderOptions options;

@@ -79,8 +79,6 @@ class EpochShipper {
   // Of the present link, or the last one.
   LinkFailure failure() const { return failure_; }
 
-  // What the last acknowledgement section of this link said.
-  const Ack& last_ack() const { return ack_; }
   bool waiting_for_room() const { return stage_ == Stage::kNeedsRoom; }
   const SessionMemory& memory() const { return memory_; }
 
@@ -101,7 +99,6 @@ class EpochShipper {
   std::optional<EpochSender> sender_;
   Link* link_ = nullptr;
   LinkNumber number_ = kNoLink;
-  Ack ack_;
   std::array<std::byte, kAckBytes> last_section_{};
 
   Stage stage_ = Stage::kIdle;

@@ -125,7 +125,6 @@ void EpochShipper::ReadAck(News* news) {
   const bool ours = ack.session == memory_.session && ack.link == number_;
   if (!ours && !HAVEN_MUTANT(kBelieveOldAck)) return;
   news->progress = true;
-  ack_ = ack;
   sender_->SetCreditsGranted(ack.credits_granted);
   if (ack.ring_tail > tail_ && ack.ring_tail <= next_) tail_ = ack.ring_tail;
   if (stage_ == Stage::kIdle) return;
