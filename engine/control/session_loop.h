@@ -42,8 +42,8 @@ struct SessionOptions {
   int64_t beat_ns =
       0;  // Between one-sided heartbeats; 0: HeartbeatPump::IntervalFor(detection time).
   int64_t spin_ns = 20 * kNsPerUs;  // After something has come, before the thread sleeps.
-  // `protected` means a commit this young, or of the last kProtectedIntervals epochs, as long as
-  // the Hello says that they are.
+  // `protected` means a commit this young, or no older than kProtectedIntervals epochs or the
+  // detection time of the Hello are long.
   int64_t protected_age_ns = 1 * kNsPerSecond;
   // Where the status of this group goes. Null: nowhere.
   std::function<StatusPaths(const std::string& group)> paths;
