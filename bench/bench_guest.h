@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "engine/base/check.h"
 #include "engine/base/random.h"
+#include "engine/primary/dirty_words.h"
 #include "engine/primary/domain.h"
 #include "engine/replica/guest_memory.h"
 
@@ -97,10 +98,7 @@ class BenchGuest : public Domain {
   const GuestMemory& memory() const override { return memory_; }
   absl::Status EnableLogDirty() override { return absl::OkStatus(); }
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override {
-    uint64_t* const to = bitmap.data();
-    uint64_t* const from = log_.data();
-    for (size_t i = 0, words = bitmap.size(); i < words; ++i) to[i] |= from[i];
-    std::fill(log_.begin(), log_.end(), 0);
+    MoveDirtyLog(log_, bitmap);
     return absl::OkStatus();
   }
   void DisableLogDirty() override {}

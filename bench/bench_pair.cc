@@ -2,6 +2,7 @@
 #include "bench/bench_pair.h"
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <utility>
@@ -18,6 +19,7 @@ namespace {
 constexpr size_t kStateBytes = 16384;
 constexpr uint64_t kPagesPerSlot = 63;  // Of kDefaultSlotBytes.
 constexpr int kPatienceMs = 60'000;
+constexpr size_t kPausesMax = size_t{1} << 20;
 
 // Largest epoch with room for the first copying.
 uint64_t StagingBytes(const PairShape& shape) {
@@ -27,9 +29,18 @@ uint64_t StagingBytes(const PairShape& shape) {
 
 }  // namespace
 
+void Await(const char* what, int64_t look_ns, const std::function<bool()>& done) {
+  const int64_t deadline_ns = SystemClock::Get().NowNs() + kPatienceMs * 2 * kNsPerMs;
+  while (!done()) {
+    HAVEN_CHECK_LT(SystemClock::Get().NowNs(), deadline_ns) << "waiting for " << what;
+    usleep(static_cast<useconds_t>(look_ns / kNsPerUs));
+  }
+}
+
 BenchPorts::BenchPorts(const PairShape& shape)
     : BenchGuest(shape.guest_pages, SpreadFrames(shape.guest_pages, shape.dirty_pages, 1),
                  kStateBytes) {
+  pauses_.reserve(kPausesMax);
   info_ = {.name = "bench", .uuid = "00000000-0000-4000-8000-000000000001", .config = "bench"};
 }
 
@@ -39,8 +50,9 @@ absl::Status BenchPorts::EnableLogDirty() {
 }
 
 absl::Status BenchPorts::Request() {
-  stopped_ = true;
   DirtyFrames();
+  stopped_ = true;
+  stopped_at_ns_ = SystemClock::Get().NowNs();
   return absl::OkStatus();
 }
 
@@ -49,6 +61,9 @@ SuspendMethod::State BenchPorts::Poll() {
 }
 
 absl::Status BenchPorts::Resume() {
+  if (stopped_ && recording_.load(std::memory_order_relaxed) && pauses_.size() < kPausesMax) {
+    pauses_.push_back(SystemClock::Get().NowNs() - stopped_at_ns_);
+  }
   stopped_ = false;
   return absl::OkStatus();
 }
@@ -98,7 +113,7 @@ std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& 
   options.driver.codec = shape.codec;
   PrimaryConfig& protocol = options.driver.protocol;
   protocol.owner = "host-a.0000000000000001";
-  protocol.interval_ns = kNsPerMs;
+  protocol.interval_ns = shape.interval_ns;
   // Benchmarks may be descheduled for long, and preparing gigabytes takes its time.
   protocol.detect_ns = 5 * kNsPerSecond;
   protocol.progress_ns = 20 * kNsPerSecond;
@@ -117,11 +132,13 @@ std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& 
 }
 
 std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& listener,
-                                         Transport& transport, ReplicaFactory& factory) {
+                                         Transport& transport, ReplicaFactory& factory,
+                                         int64_t apply_delay_ns) {
   SessionOptions options;
   options.node_id = "host-b";
   options.setup.hello_timeout = absl::Seconds(30);
   options.setup.journal.max_bytes = uint64_t{16} << 30;
+  options.driver.apply_delay_ns = apply_delay_ns;
   options.driver.protocol.owner = "host-b.0000000000000002";
   options.paths = [&place](const std::string&) { return place.backup_paths(); };
   pollfd waiting = {listener.fd(), POLLIN, 0};

@@ -4,11 +4,17 @@
 #ifndef HAVEN_BENCH_BENCH_PAIR_H_
 #define HAVEN_BENCH_BENCH_PAIR_H_
 
+#include <atomic>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "bench/bench_guest.h"
+#include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "engine/control/engine_loop.h"
 #include "engine/control/session_loop.h"
@@ -24,7 +30,12 @@ struct PairShape {
   uint64_t dirty_pages = 0;  // In each epoch, evenly spread, the same ones.
   unsigned copy_workers = 1;
   CodecStageOptions codec = {};
+  int64_t interval_ns = 1 * kNsPerMs;  // Start of an epoch to the start of the next, at least.
 };
+
+// Looks every `look_ns` until `done`; a checked failure after two minutes. The less often it looks,
+// the less it competes with what is measured.
+void Await(const char* what, int64_t look_ns, const std::function<bool()>& done);
 
 // A guest that stops and runs on at once and dirties its pages whenever it is stopped, with an
 // output that nobody sends to: what is measured is the engine's own work.
@@ -40,6 +51,11 @@ class BenchPorts : public BenchGuest, public SuspendMethod, public OutputBuffer 
   absl::Status Resume() override;
   int event_fd() const override { return -1; }
 
+  // From here on every pause is kept, as the guest sees it: asked to stop until told to run.
+  void RecordPauses() { recording_.store(true, std::memory_order_relaxed); }
+  // Not before the engine has stopped.
+  std::vector<int64_t> TakePauses() { return std::move(pauses_); }
+
   absl::Status Hold() override { return absl::OkStatus(); }
   absl::Status Barrier() override { return absl::OkStatus(); }
   absl::Status ReleaseOne() override { return absl::OkStatus(); }
@@ -53,6 +69,9 @@ class BenchPorts : public BenchGuest, public SuspendMethod, public OutputBuffer 
  private:
   DomainInfo info_;
   bool stopped_ = false;
+  int64_t stopped_at_ns_ = 0;
+  std::atomic<bool> recording_{false};
+  std::vector<int64_t> pauses_;  // Never more than there is room for.
 };
 
 // The files that both sides share: socket, arbiter. Make it before forking.
@@ -76,9 +95,11 @@ std::unique_ptr<EngineLoop> MakeEngine(const PairPlace& place, const PairShape& 
                                        BenchPorts& ports, Transport& transport);
 
 // Waits for the primary on a listening address and builds its session; a checked failure after a
-// minute.
+// minute. Committed epochs wait for `apply_delay_ns` before they are applied, but not after the
+// cut-off of a promotion.
 std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& listener,
-                                         Transport& transport, ReplicaFactory& factory);
+                                         Transport& transport, ReplicaFactory& factory,
+                                         int64_t apply_delay_ns = 0);
 
 // Copies in ordinary memory.
 class BenchReplicaFactory final : public ReplicaFactory {

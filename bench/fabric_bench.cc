@@ -196,3 +196,6 @@ BENCHMARK(BM_RoundTripThreads)->Apply(HowToWait);
 
 }  // namespace
 }  // namespace haven
+
+// The helpers for tests that are used here bring GoogleTest's main along.
+BENCHMARK_MAIN();

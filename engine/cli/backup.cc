@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "absl/strings/str_join.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/cli/transports.h"
@@ -83,6 +85,12 @@ absl::Status CheckRecord(const Options& options, const std::string& node) {
   return CheckGroupRecord(trial);
 }
 
+// On stdout at once, whoever reads it.
+void Tell(const std::string& words) {
+  std::printf("%s\n", AnswerJson("", kExitOk, words).c_str());
+  std::fflush(stdout);
+}
+
 absl::StatusOr<int> RunBackup(const Options& options) {
   HAVEN_RETURN_IF_ERROR(CheckArbiter(options));
   HAVEN_ASSIGN_OR_RETURN(const std::string node, NodeName(options));
@@ -110,9 +118,12 @@ absl::StatusOr<int> RunBackup(const Options& options) {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                          MakeTransport(listen.address, credentials));
   HAVEN_RETURN_IF_ERROR(
-      RunListener(*transport, listen, stop.get(), [&node](const std::string& address) {
-        HAVEN_LOG(kInfo, "backup") << "node " << node << " listens at " << address;
+      RunListener(*transport, listen, stop.get(), [&](const std::string& address) {
+        const std::string words = absl::StrCat("node ", node, " listens at ", address);
+        HAVEN_LOG(kInfo, "backup") << words;
+        if (options.Has("json")) Tell(words);
       }));
+  if (options.Has("json")) Tell(absl::StrCat("node ", node, " listens no more"));
   return kExitOk;
 }
 
@@ -161,7 +172,9 @@ class SessionProcess {
     const UniqueFd stop(stop_fd);
     const absl::StatusOr<bool> promoted = Serve(connection, stop.get());
     if (promoted.ok() && *promoted) {
-      return RunGuard(directory_, group_, std::move(lock_), /*progress=*/false);
+      HAVEN_ASSIGN_OR_RETURN(const GuardOutcome outcome,
+                             RunGuard(directory_, group_, std::move(lock_), std::nullopt));
+      return outcome.exit_code;
     }
     // The status of a replica that is not here any more.
     if (lock_.valid()) directory_.RemoveStatus(group_);
@@ -315,6 +328,8 @@ Command BackupCommand() {
       "process\n"
       "of its own each. Sessions live on when the listener ends.";
   command.options = SharedOptions();
+  command.options.push_back(
+      {"json", "", "", "on stdout, an object a line: that it listens, and its end, errors too"});
   command.run = RunBackup;
   return command;
 }

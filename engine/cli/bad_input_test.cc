@@ -11,7 +11,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "engine/base/fd.h"
 #include "engine/base/file_util.h"
 #include "engine/cli/program_testing.h"
@@ -61,7 +60,24 @@ TEST_F(BadInputTest, AProtectionThatCanNotBeStartsNoGuest) {
   Expect(Protect({Backup(), "--group=a/b"}), 2, "\"a/b\"");
   Expect(Protect({Backup(), "kvm:name=g2"}), 2, "kvm:name=g2");
   Expect(Protect({Backup(), "synthetic:name=g2,mem=banana"}), 2, "mem=banana");
+  Expect(Protect({"--json"}), 2, R"({"exit_code":2,"message":"--backup is needed)");
+  Expect(Protect({"--json", "--group=g2", Backup(), "--interval=0"}), 2, R"({"group":"g2",)");
+  Expect({"backup", "--json"}, 2, R"({"exit_code":2,"message":"--arbiter is needed)");
   EXPECT_TRUE(Processes().empty());
+}
+
+TEST_F(BadInputTest, EveryCommandSaysWhatItDoes) {
+  Expect({"--help"}, 0, "exit codes: 0 done");
+  for (const char* command :
+       {"backup", "protect", "status", "promote", "interval", "unprotect", "handover", "codec",
+        "retire", "guard", "synthetic", "arbiter", "keygen"}) {
+    Expect({"--help"}, 0, absl::StrCat("  ", command));
+    Expect({command, "--help"}, 0, absl::StrCat("usage: haven-engine ", command));
+  }
+  for (const char* command :
+       {"backup", "protect", "status", "promote", "interval", "unprotect", "handover"}) {
+    Expect({command, "--help"}, 0, "--json");
+  }
 }
 
 TEST_F(BadInputTest, WhatIsNotHereIsNotFound) {
@@ -96,6 +112,17 @@ TEST_F(BadInputTest, ASecondProtectOfTheSameGroupIsRefused) {
   ASSERT_TRUE(lock.ok()) << lock.status();
   Expect(Protect({Backup()}), 4, absl::StrCat("driven by the process with pid ", getpid()));
   EXPECT_TRUE(Processes().empty());
+}
+
+TEST_F(BadInputTest, ASecondGroupCanNotHaveTheSameGuest) {
+  const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
+  EXPECT_TRUE(WaitFor([this] { return IsUnprotected(); }));
+  Expect(Protect({Backup(), "--group=g2"}), 4, "guest synthetic:g1 belongs to group g1");
+  EXPECT_FALSE(node_.Exists("g2"));
+  EXPECT_TRUE(IsUnprotected()) << "the first goes on";
+  EXPECT_EQ(Run({"unprotect", "g1", Directory()}), 0);
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+  EXPECT_EQ(Run({"synthetic", "shutdown", "g1", Directory()}), 0);
 }
 
 TEST_F(BadInputTest, NoBlankGuestTakesThePlaceOfAProtectedOne) {
@@ -137,7 +164,15 @@ TEST_F(BadInputTest, ANodeWithoutGroupsIsNoProtectedNode) {
 
 TEST_F(BadInputTest, ABackupThatNobodyReachesLeavesTheGuestUnprotected) {
   const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
-  EXPECT_TRUE(WaitFor([this] { return IsUnprotected(); }));
+  std::string status;
+  EXPECT_TRUE(WaitFor([&] {
+    const std::unique_ptr<Program> show = Start({"status", "g1", Directory()});
+    show->Wait();
+    status = show->Output();
+    return status.find(Address()) != std::string::npos;
+  })) << status;
+  EXPECT_THAT(status, HasSubstr("unprotected"));
+  EXPECT_THAT(status, HasSubstr("is the backup running"));
   EXPECT_EQ(Run({"unprotect", "g1", Directory()}), 0);
   EXPECT_EQ(guard->Wait(), 0) << guard->Output();
   EXPECT_TRUE(GuestIsThere()) << "it runs on";
@@ -147,14 +182,9 @@ TEST_F(BadInputTest, ABackupThatNobodyReachesLeavesTheGuestUnprotected) {
 TEST_F(BadInputTest, AGuestThatVanishesEndsItsProtection) {
   const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
   EXPECT_TRUE(WaitFor([this] { return IsUnprotected(); }));
-  const std::unique_ptr<Program> show = Start({"synthetic", "show", "g1", Directory()});
-  ASSERT_EQ(show->Wait(), 0);
-  const std::string text = show->Output();
-  pid_t guest = 0;
-  ASSERT_TRUE(absl::SimpleAtoi(text.substr(4, text.find(' ') - 4), &guest)) << text;
-  ASSERT_EQ(kill(guest, SIGKILL), 0);
+  ASSERT_EQ(kill(GuestPid(), SIGKILL), 0);
   EXPECT_EQ(guard->Wait(), 0) << guard->Output();
-  EXPECT_THAT(guard->Output(), HasSubstr("group=g1"));
+  EXPECT_THAT(guard->Output(), HasSubstr("group=g1 a guest has ended, and the protection"));
   EXPECT_FALSE(node_.Exists("g1"));
 }
 

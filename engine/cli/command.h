@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "engine/base/fd.h"
 #include "engine/cli/options.h"
+#include "engine/cli/progress.h"
 #include "engine/control/group_record.h"
 #include "engine/membership/register.h"
 
@@ -66,10 +67,17 @@ std::string NewOwner(const std::string& node);
 // What the register of a record's group says now. Errors: the arbiter's cause.
 absl::StatusOr<std::optional<Register>> ReadRegister(const GroupRecord& record);
 
+// How a guard has ended.
+struct GuardOutcome {
+  int exit_code = kExitFailed;
+  std::string words;
+};
 // Runs the group's guard in this process until its end. `lock` is the group's. `progress`: how the
 // copy of the guests' memory comes along is shown on stdout.
-absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group,
-                             UniqueFd lock, bool progress);
+absl::StatusOr<GuardOutcome> RunGuard(const GroupDirectory& directory, const std::string& group,
+                                      UniqueFd lock, std::optional<ProgressForm> progress);
+// The exit code; with --json the outcome is said on stdout, else it has been logged.
+int TellOutcome(const Options& options, const std::string& group, const GuardOutcome& outcome);
 
 }  // namespace haven
 

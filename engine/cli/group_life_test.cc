@@ -88,10 +88,42 @@ TEST_F(GroupLifeTest, APromotedCopyKeepsTheRulesOfItsNewNode) {
   EXPECT_EQ(record.detect_us, 250'000);
   EXPECT_EQ(record.journal_bytes, uint64_t{3} << 20);
   EXPECT_NE(guard->Wait(), -1) << "the deposed copy ends";
-  ExpectState(OtherDirectory(), 4);
+  ExpectWords(*backup, kAlone);
   End(OtherDirectory());
   backup->Terminate();
   EXPECT_EQ(backup->Wait(), 0) << backup->Output();
+}
+
+TEST_F(GroupLifeTest, AProtectedGuestThatVanishesEndsItOnBothSides) {
+  const std::unique_ptr<Program> backup = StartBackup({});
+  const std::unique_ptr<Program> guard = Start(Protect({Backup()}));
+  ExpectState(Directory(), 0);
+  ASSERT_EQ(kill(GuestPid(), SIGKILL), 0);
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+  EXPECT_THAT(guard->Output(), AllOf(HasSubstr("a guest of the group has ended by itself"),
+                                     HasSubstr("group=g1 a guest has ended, and the protection")));
+  EXPECT_THAT(RegisterText(), HasSubstr("mode=none"));
+  EXPECT_FALSE(node_.Exists("g1"));
+  EXPECT_TRUE(WaitFor([&] { return Processes().size() == 1; })) << "the listener alone";
+  backup->Terminate();
+  EXPECT_EQ(backup->Wait(), 0) << backup->Output();
+}
+
+TEST_F(GroupLifeTest, WhoeverListensIsToldInJson) {
+  const std::unique_ptr<Program> backup = StartBackup({"--json"});
+  ExpectWords(*backup, R"({"exit_code":0,"message":"node b listens at unix:)");
+  const std::unique_ptr<Program> guard = Start(Protect({Backup(), "--json"}));
+  ExpectState(Directory(), 0);
+  Expect({"interval", "g1", "20ms", Directory(), "--json"}, 0, R"({"group":"g1","exit_code":0,)");
+  Expect({"status", Directory(), "--json"}, 0, R"("state":"protected")");
+  Expect({"unprotect", "g1", Directory(), "--json"}, 0, R"({"group":"g1","exit_code":0,)");
+  EXPECT_EQ(guard->Wait(), 0);
+  EXPECT_THAT(guard->Output(),
+              HasSubstr(R"({"group":"g1","exit_code":0,"message":"is not protected any more"})"));
+  EXPECT_EQ(Run({"synthetic", "shutdown", "g1", Directory()}), 0);
+  backup->Terminate();
+  EXPECT_EQ(backup->Wait(), 0);
+  EXPECT_THAT(backup->Output(), HasSubstr(R"("message":"node b listens no more")"));
 }
 
 TEST_F(GroupLifeTest, ALostRegisterIsMadeAnewOnAnOperatorsWordOnly) {

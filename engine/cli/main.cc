@@ -64,9 +64,12 @@ int Main(int argc, char** argv) {
     if (code.ok()) return *code;
     if (name != "status" && options.ok() && options->Has("json")) {
       const std::vector<std::string>& named = options->positional();
-      std::printf("%s\n", AnswerJson(named.empty() ? "" : named.front(), ExitOf(code.status()),
-                                     code.status().message())
-                              .c_str());
+      // Those of `protect` are guests.
+      const std::string group = name == "protect" ? options->Text("group")
+                                : named.empty()   ? ""
+                                                  : named.front();
+      std::printf("%s\n",
+                  AnswerJson(group, ExitOf(code.status()), code.status().message()).c_str());
       return ExitOf(code.status());
     }
     std::fprintf(stderr, "haven-engine %s: %s\n", name.c_str(),

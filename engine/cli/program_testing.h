@@ -129,6 +129,15 @@ class ProgramTest : public testing::Test {
     }
     return found;
   }
+  // Of the synthetic guest g1; checked to be there.
+  pid_t GuestPid() {
+    const std::unique_ptr<Program> show = Start({"synthetic", "show", "g1", Directory()});
+    HAVEN_CHECK_EQ(show->Wait(), 0) << show->Output();
+    const std::string text = show->Output();
+    pid_t guest = 0;
+    HAVEN_CHECK(absl::SimpleAtoi(text.substr(4, text.find(' ') - 4), &guest)) << text;
+    return guest;
+  }
   bool GuestIsThere() { return Run({"synthetic", "show", "g1", Directory()}) == 0; }
   bool IsUnprotected() { return Run({"status", "g1", "--check", Directory()}) == 4; }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/control/status_file.h"
+#include "engine/control/status_json.h"
 #include "engine/control/status_text.h"
 
 namespace haven {
@@ -25,10 +26,11 @@ std::string SyncLine(const StatusSnapshot& snapshot) {
   return line;
 }
 
-SyncProgress::SyncProgress(std::string status_path, FILE* out)
+SyncProgress::SyncProgress(std::string status_path, ProgressForm form, FILE* out)
     : path_(std::move(status_path)),
+      form_(form),
       out_(out),
-      terminal_(isatty(fileno(out)) == 1),
+      terminal_(form == ProgressForm::kText && isatty(fileno(out)) == 1),
       thread_([this] { Work(); }) {}
 
 SyncProgress::~SyncProgress() {
@@ -54,17 +56,20 @@ void SyncProgress::Look() {
   const absl::StatusOr<StatusFile> file = ReadStatusFile(path_, SystemClock::Get());
   // An engine that comes back goes on with its own line.
   if (!file.ok() || file->reading.stale) return;
-  const std::string line = SyncLine(file->snapshot);
-  if (!line.empty()) {
-    if (line != shown_) Print(line, /*last=*/false);
-    shown_ = line;
-  } else if (!shown_.empty()) {
-    const StatusSnapshot& now = file->snapshot;
+  const StatusSnapshot& now = file->snapshot;
+  const std::string line = SyncLine(now);
+  if (line.empty() && shown_.empty()) return;
+  const bool last = line.empty();
+  if (line != shown_ && form_ == ProgressForm::kJson) {
+    Print(StatusToJson(now, file->reading), last);
+  } else if (last) {
     Print(absl::StrCat("group ", now.group, ": ", now.state, now.reason.empty() ? "" : ": ",
                        now.reason),
-          /*last=*/true);
-    shown_.clear();
+          last);
+  } else if (line != shown_) {
+    Print(line, last);
   }
+  shown_ = line;
 }
 
 void SyncProgress::Print(const std::string& line, bool last) {

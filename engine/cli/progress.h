@@ -5,6 +5,7 @@
 #define HAVEN_ENGINE_CLI_PROGRESS_H_
 
 #include <condition_variable>
+#include <cstdint>
 #include <cstdio>
 #include <mutex>
 #include <string>
@@ -17,12 +18,17 @@ namespace haven {
 // One line without its newline; empty while nothing is being copied.
 std::string SyncLine(const StatusSnapshot& snapshot);
 
+enum class ProgressForm : uint8_t {
+  kText,  // SyncLine().
+  kJson,  // The whole status, as `status --json` has it.
+};
+
 // Follows a group's status file once a second and prints what has changed: one line after the
-// other, or in place of each other on a terminal; at the end the state that came of it. A thread of
-// its own until the object goes.
+// other, or in place of each other if it is text on a terminal; at the end the state that came of
+// it. A thread of its own until the object goes.
 class SyncProgress {
  public:
-  SyncProgress(std::string status_path, FILE* out);
+  SyncProgress(std::string status_path, ProgressForm form, FILE* out);
   ~SyncProgress();
 
  private:
@@ -31,8 +37,9 @@ class SyncProgress {
   void Print(const std::string& line, bool last);
 
   const std::string path_;
+  const ProgressForm form_;
   FILE* const out_;
-  const bool terminal_;
+  const bool terminal_;  // Lines may replace each other.
   std::string shown_;
   std::mutex mutex_;
   std::condition_variable changed_;

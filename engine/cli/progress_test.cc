@@ -3,19 +3,18 @@
 
 #include <cstdio>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "engine/base/clock.h"
 #include "engine/base/file_util.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/status_file.h"
 #include "engine/control/status_json.h"
-#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace haven {
 namespace {
-
-using testing::HasSubstr;
 
 StatusSnapshot Syncing() {
   StatusSnapshot snapshot;
@@ -51,30 +50,48 @@ TEST(SyncLineTest, SaysNothingWhileNothingIsCopiedFromHere) {
   EXPECT_EQ(SyncLine(snapshot), "");
 }
 
-TEST(SyncProgressTest, PrintsEachLineOnceAndWhatCameOfIt) {
+// What is printed while a status says "syncing" and then "protected".
+std::string Printed(ProgressForm form, const std::string& while_syncing) {
   const TestFolder folder;
   const std::string status = folder.File("web.status");
   const std::string printed = folder.File("printed");
   FILE* const out = std::fopen(printed.c_str(), "w");
-  ASSERT_NE(out, nullptr);
-  ASSERT_TRUE(WriteStatusFile(status, StatusToJson(Syncing())).ok());
+  EXPECT_NE(out, nullptr);
+  EXPECT_TRUE(WriteStatusFile(status, StatusToJson(Syncing())).ok());
   const auto shows = [&](const std::string& text) {
     return WaitFor(
         [&] { return ReadBoundedFile(printed, 10000)->find(text) != std::string::npos; });
   };
   {
-    const SyncProgress progress(status, out);
-    EXPECT_TRUE(shows("75%"));
+    const SyncProgress progress(status, form, out);
+    EXPECT_TRUE(shows(while_syncing));
     StatusSnapshot done = Syncing();
     done.sync.active = false;
     done.state = "protected";
     done.reason = "every epoch is acknowledged";
-    ASSERT_TRUE(WriteStatusFile(status, StatusToJson(done)).ok());
+    EXPECT_TRUE(WriteStatusFile(status, StatusToJson(done)).ok());
     EXPECT_TRUE(shows("protected"));
   }
   std::fclose(out);
-  EXPECT_EQ(*ReadBoundedFile(printed, 10000),
+  return *ReadBoundedFile(printed, 10000);
+}
+
+TEST(SyncProgressTest, PrintsEachLineOnceAndWhatCameOfIt) {
+  EXPECT_EQ(Printed(ProgressForm::kText, "75%"),
             SyncLine(Syncing()) + "\ngroup web: protected: every epoch is acknowledged\n");
+}
+
+TEST(SyncProgressTest, PrintsTheStatusAsJson) {
+  const std::string printed = Printed(ProgressForm::kJson, R"("state":"syncing")");
+  const std::vector<std::string> lines = absl::StrSplit(printed, '\n');
+  ASSERT_EQ(lines.size(), 3u) << printed;
+  for (size_t i = 0; i < 2; ++i) {
+    const absl::StatusOr<StatusSnapshot> read = StatusFromJson(lines[i]);
+    ASSERT_TRUE(read.ok()) << read.status() << " " << lines[i];
+    EXPECT_EQ(read->state, i == 0 ? "syncing" : "protected");
+    EXPECT_EQ(read->sync.pages_per_s, 50u);
+  }
+  EXPECT_EQ(lines[2], "");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <poll.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -61,6 +62,9 @@ std::vector<OptionSpec> ProtectOptions() {
        "largest epoch; staging here and twice that much journal there"},
       {"unsafe-disk", "", "",
        "for xen: protect guests with writable disks, which are not part of an epoch"},
+      {"json", "", "",
+       "on stdout, a line each: the status while the memory is copied and what came of it, and how "
+       "it has ended, errors too"},
   };
   for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
@@ -116,6 +120,25 @@ absl::StatusOr<std::vector<std::string>> MissingGuests(const GroupDirectory& dir
   return missing;
 }
 
+// A guest has one protection: a second engine would steal its dirty log.
+absl::Status InNoOtherGroup(const GroupDirectory& directory, const GroupRecord& record) {
+  HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> groups, directory.Groups());
+  for (const std::string& group : groups) {
+    // One that can not be read is its own guard's matter, and holds its guests if it lives.
+    const absl::StatusOr<GroupRecord> other = directory.Load(group);
+    if (group == record.group || !other.ok()) continue;
+    for (const std::string& guest : record.guests) {
+      if (std::find(other->guests.begin(), other->guests.end(), guest) == other->guests.end()) {
+        continue;
+      }
+      return absl::FailedPreconditionError(absl::StrCat(
+          "guest ", guest, " belongs to group ", group, ", which is or was protected here: ",
+          "`haven-engine unprotect ", group, "` first, or protect all of its guests as one group"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // A copy that was protected here before its guard ended: it keeps its name in the register, and no
 // blank guest is started in place of one that was protected.
 absl::Status TakeUp(const GroupDirectory& directory, const GroupRecord& old, GroupRecord* record) {
@@ -162,6 +185,7 @@ absl::StatusOr<int> RunProtect(const Options& options) {
   const GroupDirectory directory(options.Text("directory"));
   HAVEN_RETURN_IF_ERROR(directory.Ensure());
   HAVEN_ASSIGN_OR_RETURN(UniqueFd lock, directory.Lock(record.group));
+  HAVEN_RETURN_IF_ERROR(InNoOtherGroup(directory, record));
   StartedGuests started(directory);
   const absl::StatusOr<GroupRecord> old = directory.Load(record.group);
   if (old.ok()) {
@@ -177,11 +201,13 @@ absl::StatusOr<int> RunProtect(const Options& options) {
     return old.status();
   }
   HAVEN_RETURN_IF_ERROR(directory.Save(record));
-  const absl::StatusOr<int> code =
-      RunGuard(directory, record.group, std::move(lock), /*progress=*/true);
+  const absl::StatusOr<GuardOutcome> outcome =
+      RunGuard(directory, record.group, std::move(lock),
+               options.Has("json") ? ProgressForm::kJson : ProgressForm::kText);
   // Refused: they are nobody's copy of the group.
-  if (!code.ok() || *code != kExitRefused) started.Keep();
-  return code;
+  if (!outcome.ok() || outcome->exit_code != kExitRefused) started.Keep();
+  if (!outcome.ok()) return outcome.status();
+  return TellOutcome(options, record.group, *outcome);
 }
 
 // Writes a register for a group that has lost its own (docs/arbiter.md, a damaged register): this
@@ -241,14 +267,18 @@ absl::StatusOr<int> RunGuardCommand(const Options& options) {
   if (options.Has("wait")) {
     HAVEN_ASSIGN_OR_RETURN(std::optional<UniqueFd> lock, WaitForGroup(directory, group));
     if (!lock.has_value()) return kExitOk;
-    return RunGuard(directory, group, *std::move(lock), /*progress=*/false);
+    HAVEN_ASSIGN_OR_RETURN(const GuardOutcome outcome,
+                           RunGuard(directory, group, *std::move(lock), std::nullopt));
+    return TellOutcome(options, group, outcome);
   }
   HAVEN_ASSIGN_OR_RETURN(UniqueFd lock, directory.Lock(group));
   if (options.Has("create-register")) {
     HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, directory.Load(group));
     HAVEN_RETURN_IF_ERROR(CreateRegister(directory, record));
   }
-  return RunGuard(directory, group, std::move(lock), /*progress=*/false);
+  HAVEN_ASSIGN_OR_RETURN(const GuardOutcome outcome,
+                         RunGuard(directory, group, std::move(lock), std::nullopt));
+  return TellOutcome(options, group, outcome);
 }
 
 }  // namespace
@@ -277,6 +307,7 @@ Command GuardCommand() {
       "Takes up a group that was protected here before: what a service manager runs after a crash.";
   command.options = {
       DirectoryOption(),
+      {"json", "", "", "how it has ended as one JSON object, errors too"},
       {"wait", "", "",
        "first wait, for as long as it takes, until there is a copy of the group here that no "
        "process "

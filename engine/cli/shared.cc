@@ -13,6 +13,7 @@
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/cli/progress.h"
@@ -143,8 +144,28 @@ absl::StatusOr<std::optional<Register>> ReadRegister(const GroupRecord& record) 
   return std::move(answer.current);
 }
 
-absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string& group,
-                             UniqueFd lock, bool progress) {
+namespace {
+
+GuardOutcome OutcomeOf(GuardEnd end) {
+  switch (end) {
+    case GuardEnd::kUnprotected:
+      return {kExitOk, "is not protected any more"};
+    case GuardEnd::kGuestEnded:
+      return {kExitOk, "a guest has ended, and the protection"};
+    case GuardEnd::kStopped:
+      return {kExitOk, "the guard was told to stop: the guests run on, their output as it was"};
+    case GuardEnd::kDestroyed:
+      return {kExitDeposed, "was promoted elsewhere; the copy here is destroyed"};
+    case GuardEnd::kRefused:
+      return {kExitRefused, "the register does not let this copy be protected"};
+  }
+  return {};
+}
+
+}  // namespace
+
+absl::StatusOr<GuardOutcome> RunGuard(const GroupDirectory& directory, const std::string& group,
+                                      UniqueFd lock, std::optional<ProgressForm> progress) {
   HAVEN_CHECK(lock.valid());
   HAVEN_ASSIGN_OR_RETURN(const GroupRecord record, directory.Load(group));
   HAVEN_ASSIGN_OR_RETURN(const int stop_fd, StopSignalFd());
@@ -166,25 +187,20 @@ absl::StatusOr<int> RunGuard(const GroupDirectory& directory, const std::string&
       },
       std::move(port), stop.get());
   std::optional<SyncProgress> shown;
-  if (progress) shown.emplace(directory.StatusPath(group), stdout);
+  if (progress.has_value()) shown.emplace(directory.StatusPath(group), *progress, stdout);
   HAVEN_ASSIGN_OR_RETURN(const GuardEnd end, guard.Run());
-  switch (end) {
-    case GuardEnd::kUnprotected:
-      HAVEN_LOG(kInfo, "guard") << "group=" << group << " is not protected any more";
-      return kExitOk;
-    case GuardEnd::kGuestEnded:
-      HAVEN_LOG(kInfo, "guard") << "group=" << group << " a guest has ended, and the protection";
-      return kExitOk;
-    case GuardEnd::kStopped:
-      return kExitOk;
-    case GuardEnd::kDestroyed:
-      HAVEN_LOG(kWarning, "guard")
-          << "group=" << group << " was promoted elsewhere; the copy here is destroyed";
-      return kExitDeposed;
-    case GuardEnd::kRefused:
-      return kExitRefused;
+  GuardOutcome outcome = OutcomeOf(end);
+  if (outcome.exit_code == kExitOk) {
+    HAVEN_LOG(kInfo, "guard") << "group=" << group << " " << outcome.words;
+  } else {
+    HAVEN_LOG(kWarning, "guard") << "group=" << group << " " << outcome.words;
   }
-  return kExitFailed;
+  return outcome;
+}
+
+int TellOutcome(const Options& options, const std::string& group, const GuardOutcome& outcome) {
+  if (!options.Has("json")) return outcome.exit_code;
+  return Answer(options, group, outcome.exit_code, outcome.words);
 }
 
 }  // namespace haven

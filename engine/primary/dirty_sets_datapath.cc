@@ -4,33 +4,13 @@
 
 #include "engine/base/check.h"
 #include "engine/primary/dirty_sets.h"
+#include "engine/primary/dirty_words.h"
 
 namespace haven {
 namespace {
 
-// Words examined at once when looking for a dirty page: one cache line.
-constexpr size_t kStride = 8;
-
 // Words of a bitmap that stand for one chunk of GuestMemory.
 constexpr size_t kChunkWords = GuestMemory::kChunkPages / 64;
-
-// Index of the first non-zero word at or after `from`; `count` if there is none. Most of a bitmap
-// is zero, so this decides how long a guest of a terabyte stands still: a line at a time, and
-// without a branch per word.
-size_t FindNonZero(const uint64_t* words, size_t from, size_t count) {
-  while (from < count && from % kStride != 0) {
-    if (words[from] != 0) return from;
-    ++from;
-  }
-  for (; from + kStride <= count; from += kStride) {
-    const uint64_t* line = words + from;
-    const uint64_t any =
-        (line[0] | line[1] | line[2] | line[3]) | (line[4] | line[5] | line[6] | line[7]);
-    if (any != 0) break;
-  }
-  while (from < count && words[from] == 0) ++from;
-  return from;
-}
 
 // `pages` bits from bit `first` on; `pages` is 1 to 64 - first.
 uint64_t BitRange(uint64_t first, uint64_t pages) {
@@ -52,11 +32,10 @@ void DirtySets::ForEachTouchedBlock(const DomainSets& sets, const Visit& visit) 
 uint64_t DirtySets::CountPending() const {
   uint64_t pages = 0;
   for (const DomainSets& sets : domains_) {
-    const uint64_t* pending = sets.pending.data();
-    const uint64_t* ram = sets.memory->ram_bitmap().data();
-    const size_t words = sets.pending.size();
-    for (size_t i = FindNonZero(pending, 0, words); i < words;
-         i = FindNonZero(pending, i + 1, words)) {
+    const std::span<const uint64_t> pending = sets.pending;
+    const std::span<const uint64_t> ram = sets.memory->ram_bitmap();
+    const size_t words = pending.size();
+    for (size_t i = FindNonZero(pending, 0); i < words; i = FindNonZero(pending, i + 1)) {
       uint64_t bits = pending[i] & ram[i];
       if (i + 1 == words) bits &= sets.last_word_frames;
       pages += static_cast<uint64_t>(std::popcount(bits));
@@ -123,7 +102,7 @@ void DirtySets::Runs::LookAhead() {
   ahead_end_ = 0;
   const size_t words = sets_.pending.size();
   while (ahead_end_ < kAhead) {
-    scanned_ = FindNonZero(sets_.pending.data(), scanned_, words);
+    scanned_ = FindNonZero(sets_.pending, scanned_);
     if (scanned_ == words) return;
     __builtin_prefetch(&sets_.memory->ram_bitmap()[scanned_]);
     __builtin_prefetch(&sets_.inflight[scanned_], 1);

@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/primary/dirty_words.h"
 
 namespace haven {
 
@@ -62,8 +63,7 @@ absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped) {
   const absl::StatusOr<std::span<const uint64_t>> words = control_.LogDirtyClean(stopped);
   if (absl::IsDataLoss(words.status())) return Restart("the hypervisor had no memory for the log");
   HAVEN_RETURN_IF_ERROR(words.status());
-  HAVEN_CHECK_EQ(words->size(), bitmap.size());
-  for (size_t i = 0; i < bitmap.size(); ++i) bitmap[i] |= (*words)[i];
+  MergeDirtyLog(*words, bitmap);
   if (!Marked(*words)) {
     return Restart(
         "somebody else has used it (xl save, migrate or remus of a protected guest does)");
