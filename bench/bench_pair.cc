@@ -138,7 +138,7 @@ std::unique_ptr<SessionLoop> MakeSession(const PairPlace& place, Listener& liste
   options.node_id = "host-b";
   options.setup.hello_timeout = absl::Seconds(30);
   options.setup.journal.max_bytes = uint64_t{16} << 30;
-  options.driver.apply_delay_ns = apply_delay_ns;
+  options.apply_delay_ns = apply_delay_ns;
   options.driver.protocol.owner = "host-b.0000000000000002";
   options.paths = [&place](const std::string&) { return place.backup_paths(); };
   pollfd waiting = {listener.fd(), POLLIN, 0};

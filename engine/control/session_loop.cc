@@ -106,6 +106,7 @@ absl::Status SessionLoop::OpenDriver() {
                                                            setup_.hello.session, *door_, *pump_));
   HAVEN_ASSIGN_OR_RETURN(driver_, BackupDriver::Create(options_.driver, Parts(), *connector_,
                                                        *arbiter_, ids_, clock_, *status_));
+  driver_->SetApplyDelay(options_.apply_delay_ns);
   status_->Attach(*driver_, *door_, *arbiter_);
   if (driver_->apply_event_fd() >= 0) {
     HAVEN_RETURN_IF_ERROR(poll_->Add(driver_->apply_event_fd()));

@@ -45,6 +45,8 @@ struct SessionOptions {
   // `protected` means a commit this young, or no older than kProtectedIntervals epochs or the
   // detection time of the Hello are long.
   int64_t protected_age_ns = 1 * kNsPerSecond;
+  // A committed epoch waits so long for the applier, but not in a promotion: for benchmarks.
+  int64_t apply_delay_ns = 0;
   // Where the status of this group goes. Null: nowhere.
   std::function<StatusPaths(const std::string& group)> paths;
 };
