@@ -75,9 +75,10 @@ class Guard {
   void NoteEnded(const GuestSet& guests);
   void ResumeOnTheWayOut();
   absl::StatusOr<Next> Recover(bool deposed);
-  absl::Status Drive(Recovery& recovery, Keeper& keeper);
+  absl::Status Drive(Recovery& recovery, Keeper& keeper, const GuestSet& guests);
   absl::StatusOr<Next> NothingLeft(const absl::Status& cause);
   absl::StatusOr<Next> EndProtection(GuardEnd end);
+  bool AwaitGuests(const GuestSet& guests);
   absl::StatusOr<Next> RemoveRecord(GuardEnd end);
   absl::StatusOr<Next> OpenAndGoOn(GuestSet guests);
   absl::Status NoteAnswer(const RegisterAnswer& answer);

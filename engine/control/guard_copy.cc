@@ -19,8 +19,19 @@ namespace {
 
 // Between attempts at a guest that a dead engine still has: its hold ends a moment after it.
 constexpr int64_t kAttachRetryNs = 20 * kNsPerMs;
+// Between looks at guests that may still answer to what a dead engine has asked them.
+constexpr int64_t kLookNs = 50 * kNsPerMs;
 
 int64_t Now() { return SystemClock::Get().NowNs(); }
+
+// Whether none stands, nor may still stop, though nobody wants it: the look itself lets them go on.
+bool AllRun(const GuestSet& guests) {
+  bool all = true;
+  for (const auto& suspend : guests.suspends) {
+    all &= suspend->Poll() != SuspendMethod::State::kSuspended;
+  }
+  return all;
+}
 
 // What may be otherwise at the next attempt to attach.
 bool MayPass(const absl::Status& status) {
@@ -147,6 +158,10 @@ void Guard::ResumeOnTheWayOut() {
   absl::Status status = guests.status();
   if (guests.ok()) {
     for (const auto& suspend : guests->suspends) status.Update(suspend->Resume());
+    while (status.ok() && !AllRun(*guests)) {
+      if (Now() >= deadline_ns) status = absl::DeadlineExceededError("it may not go on yet");
+      poll(nullptr, 0, static_cast<int>(kLookNs / kNsPerMs));
+    }
   }
   if (status.ok() || absl::IsNotFound(status)) return;
   HAVEN_LOG(kError, "guard") << "group=" << record_.group
@@ -172,7 +187,7 @@ absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
     } else {
       recovery.StartAfterCrash(Now());
     }
-    HAVEN_RETURN_IF_ERROR(Drive(recovery, keeper));
+    HAVEN_RETURN_IF_ERROR(Drive(recovery, keeper, *guests));
     outcome = recovery.outcome();
     register_ = recovery.current();
   }
@@ -205,13 +220,15 @@ absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
   return absl::InternalError("unreachable");
 }
 
-// Until it has an outcome, or the guard is to stop.
-absl::Status Guard::Drive(Recovery& recovery, Keeper& keeper) {
+// Until it has an outcome, or the guard is to stop. A guest may answer late to what the dead engine
+// has asked it, and must not stand until the arbiter answers.
+absl::Status Guard::Drive(Recovery& recovery, Keeper& keeper, const GuestSet& guests) {
   HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
   HAVEN_RETURN_IF_ERROR(poll.Add(arbiter_->fd()));
   HAVEN_RETURN_IF_ERROR(poll.Add(stop_fd_));
   while (recovery.outcome() == Recovery::Outcome::kNotYet) {
-    if (!arbiter_->ready()) poll.WaitUntil(recovery.NextWakeNs());
+    const int64_t look_ns = AllRun(guests) ? kNever : Now() + kLookNs;
+    if (!arbiter_->ready()) poll.WaitUntil(std::min(recovery.NextWakeNs(), look_ns));
     if (!Pause(0)) return absl::OkStatus();
     while (const auto answer = arbiter_->Next()) {
       HAVEN_RETURN_IF_ERROR(NoteAnswer(*answer));
@@ -260,6 +277,22 @@ absl::StatusOr<Guard::Next> Guard::OpenAndGoOn(GuestSet guests) {
   }
 }
 
+// Until all of them are certain to run on (a dead engine's request has been answered, or has been
+// waited for long enough), or the guard is to stop: false.
+bool Guard::AwaitGuests(const GuestSet& guests) {
+  const int64_t since_ns = Now();
+  bool told = false;
+  while (!AllRun(guests)) {
+    if (Now() >= since_ns + options_.tell_ns && !std::exchange(told, true)) {
+      HAVEN_LOG(kInfo, "guard") << "group=" << record_.group
+                                << " a guest may still answer to a dead engine's request to stop, "
+                                   "and is watched until it runs for certain";
+    }
+    if (!Pause(kLookNs)) return false;
+  }
+  return true;
+}
+
 // The register says `none`: the guests run, the buffer goes away, and the record with it.
 absl::StatusOr<Guard::Next> Guard::EndProtection(GuardEnd end) {
   for (;;) {
@@ -276,6 +309,7 @@ absl::StatusOr<Guard::Next> Guard::EndProtection(GuardEnd end) {
     if (status.ok()) status = guests->output->OpenAll();
     if (status.ok()) status = guests->output->Remove();
     NoteOutput(status);
+    if (status.ok() && !AwaitGuests(*guests)) return Next::kEnd;
     if (status.ok()) return RemoveRecord(guests->ended.empty() ? end : GuardEnd::kGuestEnded);
     if (!Pause(options_.retry_ns)) return Next::kEnd;
   }
