@@ -3,13 +3,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/guest_kinds.h"
 #include "xen/backup/build_xen_replica.h"
 #include "xen/backup/replica_options.h"
 #include "xen/backup/xen_replica_host.h"
-#include "xen/output/plug_output.h"
-#include "xen/output/vif_names.h"
+#include "xen/output/domains_output.h"
+#include "xen/output/plug_spec.h"
 #include "xen/primary/attach.h"
 #include "xen/primary/toolstack_monitor.h"
 
@@ -17,74 +18,60 @@ namespace haven {
 
 namespace {
 
-// Of guests that have no NIC: there is nothing to hold. A NIC that comes is not held either, which
-// is a failure of the buffer; building it anew does not help, only the next engine has it.
-class NoOutput final : public OutputBuffer {
- public:
-  explicit NoOutput(std::vector<uint32_t> domains) : domains_(std::move(domains)) {}
-
-  absl::Status Hold() override { return Health(); }
-  absl::Status Barrier() override { return absl::OkStatus(); }
-  absl::Status ReleaseOne() override { return absl::OkStatus(); }
-  absl::Status OpenAll() override { return absl::OkStatus(); }
-  absl::Status Rebuild() override { return Health(); }
-  absl::Status Discard() override { return absl::OkStatus(); }
-  absl::Status Remove() override { return absl::OkStatus(); }
-  OutputStats stats() override { return {}; }
-  absl::Status Health() override {
-    for (const uint32_t domid : domains_) {
-      HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> vifs, FindVifs(domid));
-      if (vifs.empty()) continue;
-      return absl::FailedPreconditionError(
-          absl::StrCat("domain ", domid, " has got a NIC, ", vifs.front(),
-                       ", whose output is not held: detach it, or protect the guest anew"));
-    }
-    return absl::OkStatus();
+// What ends with a protection.
+void LetGo(const std::vector<std::string>& guests, const std::vector<uint32_t>& domains) {
+  for (const uint32_t domid : domains) {
+    // It goes with the domain, too.
+    UnmarkXenGuest(domid).IgnoreError();
   }
+  for (const std::string& guest : guests) ContinueToolstackMonitors(guest);
+}
 
- private:
-  const std::vector<uint32_t> domains_;
-};
-
-// The output of guests whose toolstack's monitors stand still while they are protected: these go on
-// when nothing is buffered any more, at the register's word or with nothing left to monitor.
+// The output of guests that are ours while they are protected: their toolstack's monitors, which
+// stand still, go on when nothing is buffered any more, at the register's word or with nothing left
+// to monitor.
 class MonitoredOutput final : public OutputBuffer {
  public:
-  MonitoredOutput(std::unique_ptr<OutputBuffer> inner, std::vector<std::string> guests)
-      : inner_(std::move(inner)), guests_(std::move(guests)) {}
+  MonitoredOutput(std::unique_ptr<OutputBuffer> inner, std::vector<std::string> guests,
+                  std::vector<uint32_t> domains)
+      : inner_(std::move(inner)), guests_(std::move(guests)), domains_(std::move(domains)) {}
 
   absl::Status Hold() override { return inner_->Hold(); }
   absl::Status Barrier() override { return inner_->Barrier(); }
   absl::Status ReleaseOne() override { return inner_->ReleaseOne(); }
   absl::Status OpenAll() override { return inner_->OpenAll(); }
   absl::Status Rebuild() override { return inner_->Rebuild(); }
-  absl::Status Discard() override { return WithMonitors(inner_->Discard()); }
-  absl::Status Remove() override { return WithMonitors(inner_->Remove()); }
+  absl::Status Discard() override { return Ended(inner_->Discard()); }
+  absl::Status Remove() override { return Ended(inner_->Remove()); }
   OutputStats stats() override { return inner_->stats(); }
   absl::Status Health() override { return inner_->Health(); }
 
  private:
-  absl::Status WithMonitors(const absl::Status& status) {
-    if (!status.ok()) return status;
-    for (const std::string& guest : guests_) ContinueToolstackMonitors(guest);
+  absl::Status Ended(const absl::Status& status) {
+    if (status.ok()) LetGo(guests_, domains_);
     return status;
   }
 
   const std::unique_ptr<OutputBuffer> inner_;
   const std::vector<std::string> guests_;
+  const std::vector<uint32_t> domains_;
 };
 
 // A domain that no other process has hold of for as long as this object is there, and whose end is
 // nobody else's business from the beginning of a session on.
 class HeldDomain final : public Domain {
  public:
-  HeldDomain(UniqueFd hold, std::unique_ptr<Domain> inner)
-      : hold_(std::move(hold)), inner_(std::move(inner)) {}
+  HeldDomain(std::string name, XenGuest& guest)
+      : name_(std::move(name)),
+        domid_(guest.domid),
+        hold_(std::move(guest.hold)),
+        inner_(std::move(guest.domain)) {}
 
   const DomainInfo& info() const override { return inner_->info(); }
   const GuestMemory& memory() const override { return inner_->memory(); }
   absl::Status EnableLogDirty() override {
-    StopToolstackMonitors(info().name);
+    HAVEN_RETURN_IF_ERROR(MarkXenGuest(domid_, name_));
+    StopToolstackMonitors(name_);
     return inner_->EnableLogDirty();
   }
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override {
@@ -99,6 +86,8 @@ class HeldDomain final : public Domain {
   absl::Status Destroy() override { return inner_->Destroy(); }
 
  private:
+  const std::string name_;  // For us, whatever it is called now.
+  const uint32_t domid_;
   const UniqueFd hold_;
   const std::unique_ptr<Domain> inner_;
 };
@@ -108,12 +97,18 @@ absl::StatusOr<std::unique_ptr<OutputBuffer>> AttachOutput(const std::string& gr
   PlugSpec spec;
   spec.group = group;
   spec.domains = domains;
-  for (const uint32_t domid : domains) {
-    HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> vifs, FindVifs(domid));
-    spec.devices.insert(spec.devices.end(), vifs.begin(), vifs.end());
+  return DomainsOutput::Attach(spec);
+}
+
+// Of a group whose guests are all gone: nobody sends any more, and nothing that is held may leave.
+void CleanUpAfter(const std::string& group, const std::vector<std::string>& guests) {
+  absl::StatusOr<std::unique_ptr<OutputBuffer>> output = AttachOutput(group, {});
+  const absl::Status cleaned = output.ok() ? (*output)->Discard() : output.status();
+  if (!cleaned.ok()) {
+    HAVEN_LOG(kWarning, "xen") << "group=" << group << " what has held its output is left: "
+                               << std::string(cleaned.message());
   }
-  if (spec.devices.empty()) return std::make_unique<NoOutput>(domains);
-  return PlugOutput::Attach(spec);
+  LetGo(guests, {});
 }
 
 }  // namespace
@@ -139,7 +134,6 @@ absl::StatusOr<GuestSet> AttachXenGuests(const std::string& group,
                                          const GuestOptions& options, GuestHold hold) {
   GuestSet set;
   std::vector<uint32_t> domains;
-  std::vector<std::string> found;
   for (const std::string& name : names) {
     absl::StatusOr<XenGuest> guest =
         AttachXenGuest(name, hold == GuestHold::kReplicate ? XenHold::kReplicate : XenHold::kRun,
@@ -150,14 +144,15 @@ absl::StatusOr<GuestSet> AttachXenGuests(const std::string& group,
     }
     HAVEN_RETURN_IF_ERROR(guest.status());
     domains.push_back(guest->domid);
-    found.push_back(name);
-    set.domains.push_back(
-        std::make_unique<HeldDomain>(std::move(guest->hold), std::move(guest->domain)));
+    set.domains.push_back(std::make_unique<HeldDomain>(name, *guest));
     set.suspends.push_back(std::move(guest->suspend));
   }
-  if (domains.empty()) return absl::NotFoundError(absl::StrJoin(set.ended, "; "));
+  if (domains.empty()) {
+    CleanUpAfter(group, names);
+    return absl::NotFoundError(absl::StrJoin(set.ended, "; "));
+  }
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<OutputBuffer> output, AttachOutput(group, domains));
-  set.output = std::make_unique<MonitoredOutput>(std::move(output), std::move(found));
+  set.output = std::make_unique<MonitoredOutput>(std::move(output), names, std::move(domains));
   return set;
 }
 

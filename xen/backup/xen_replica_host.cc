@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "xen/backup/rarp.h"
+#include "xen/base/guest_name.h"
 #include "xen/base/libxc.h"
 #include "xen/base/store.h"
 
@@ -99,6 +100,7 @@ class XenReplicaHost final : public ReplicaHost {
   }
 
   absl::Status Rename(uint32_t domid, const std::string& name) override {
+    HAVEN_RETURN_IF_ERROR(MarkGuest(*store_, domid, name));
     const absl::StatusOr<uint32_t> other = FindDomain(name);
     if (other.ok() && *other == domid) return absl::OkStatus();
     if (other.ok()) {

@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/fd.h"
@@ -165,8 +166,16 @@ class FakeStore final : public XenStore {
     if (found == content_->entries.end()) return absl::NotFoundError(path);
     return found->second;
   }
-  absl::StatusOr<std::vector<std::string>> List(const std::string&) override {
-    return absl::UnimplementedError("no test wants it");
+  absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
+    if (!content_->error.ok()) return content_->error;
+    std::vector<std::string> names;
+    for (const auto& [entry, value] : content_->entries) {
+      if (!absl::StartsWith(entry, path + "/")) continue;
+      const size_t begin = path.size() + 1;
+      const std::string name = entry.substr(begin, entry.find('/', begin) - begin);
+      if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+    }
+    return names;
   }
   absl::Status Write(const std::string& path, const std::string& value) override {
     if (content_->error.ok()) content_->entries[path] = value;

@@ -12,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -27,6 +28,9 @@ namespace {
 constexpr size_t kOutputMax = size_t{1} << 20;
 // Of what a failed command said.
 constexpr size_t kSaidMax = 600;
+// A killed command is dead by then, unless it is stuck in the kernel.
+constexpr int64_t kDeathNs = 5 * kNsPerSecond;
+constexpr int kLookMs = 10;
 
 struct Pipe {
   UniqueFd read;
@@ -39,7 +43,8 @@ absl::StatusOr<Pipe> MakePipe() {
   return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
-// A process group of its own, so that what it starts can be killed with it.
+// A process group of its own, so that what it starts can be killed with it; and the signals as they
+// are by default, since ours blocks some, which the toolstack's own children need.
 absl::StatusOr<pid_t> Spawn(std::vector<std::string> argv, int out, int err) {
   std::vector<char*> words;
   for (std::string& word : argv) words.push_back(word.data());
@@ -51,7 +56,15 @@ absl::StatusOr<pid_t> Spawn(std::vector<std::string> argv, int out, int err) {
   posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO);
   posix_spawn_file_actions_adddup2(&actions, err, STDERR_FILENO);
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
+  sigset_t none;
+  sigset_t all;
+  sigemptyset(&none);
+  sigfillset(&all);
+  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigdefault(&attributes, &all);
+  posix_spawnattr_setflags(
+      &attributes,
+      static_cast<short>(POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF));
   pid_t pid = 0;
   const int error = posix_spawnp(&pid, words[0], &actions, &attributes, words.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
@@ -82,6 +95,24 @@ bool Collect(Pipe& out, Pipe& err, int64_t deadline_ns, std::string& printed, st
   return true;
 }
 
+// Its status, or nothing if it does not die.
+std::optional<int> Reap(pid_t pid, bool killed) {
+  const int64_t deadline_ns = SystemClock::Get().NowNs() + kDeathNs;
+  int status = 0;
+  for (;;) {
+    const pid_t reaped = waitpid(pid, &status, WNOHANG);
+    if (reaped == pid) return status;
+    if (reaped < 0 && errno != EINTR) return std::nullopt;
+    // It has closed its output, and is about to end; or it does not.
+    if (SystemClock::Get().NowNs() >= deadline_ns) {
+      if (killed) return std::nullopt;
+      kill(-pid, SIGKILL);
+      return Reap(pid, true);
+    }
+    poll(nullptr, 0, kLookMs);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> RunXl(const std::vector<std::string>& words, absl::Duration timeout) {
@@ -98,16 +129,16 @@ absl::StatusOr<std::string> RunXl(const std::vector<std::string>& words, absl::D
   const bool whole = Collect(
       out, err, SystemClock::Get().NowNs() + absl::ToInt64Nanoseconds(timeout), printed, said);
   if (!whole) kill(-pid, SIGKILL);
-  int status = 0;
-  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  const std::optional<int> end = Reap(pid, !whole);
   if (printed.size() > kOutputMax || said.size() > kOutputMax) {
     return absl::ResourceExhaustedError(absl::StrCat("`", command, "` prints too much"));
   }
-  if (!whole) {
+  if (!whole || !end.has_value()) {
     return absl::DeadlineExceededError(absl::StrCat(
-        "`", command, "` did not end within ", absl::FormatDuration(timeout), " and was killed"));
+        "`", command, "` did not end within ", absl::FormatDuration(timeout), " and was killed",
+        end.has_value() ? "" : ", but does not die: it is stuck in the kernel"));
   }
+  const int status = *end;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return printed;
   const std::string tail = said.substr(said.size() - std::min(said.size(), kSaidMax));
   return absl::InternalError(

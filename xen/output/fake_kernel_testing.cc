@@ -82,6 +82,10 @@ NetlinkBytes LinkMessage(int ifindex, const FakeKernel::Link& link) {
   if (!link.kind.empty()) {
     message.Begin(IFLA_LINKINFO).PutString(IFLA_INFO_KIND, link.kind).End();
   }
+  if (!link.back_end.empty()) {
+    message.PutString(IFLA_PARENT_DEV_NAME, link.back_end)
+        .PutString(IFLA_PARENT_DEV_BUS_NAME, "xen-backend");
+  }
   message.Begin(IFLA_XDP).Put(IFLA_XDP_ATTACHED, uint8_t{link.xdp}).End();
   return message.Take();
 }

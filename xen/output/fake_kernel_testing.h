@@ -25,6 +25,7 @@ class FakeKernel {
     std::string name;
     std::string kind;
     std::string alias;
+    std::string back_end;  // Of a guest's NIC, on the bus of Xen's back ends.
     bool up = false;
     bool xdp = false;
     std::string root;  // The kind of a root qdisc that was set.

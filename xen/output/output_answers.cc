@@ -126,6 +126,9 @@ std::optional<LinkAnswer> ReadLink(nlmsghdr& message) {
   link.alias = attributes.Text(IFLA_IFALIAS);
   Attributes info;
   if (info.Inside(attributes.at(IFLA_LINKINFO))) link.kind = info.Text(IFLA_INFO_KIND);
+  if (attributes.Text(IFLA_PARENT_DEV_BUS_NAME) == "xen-backend") {
+    link.back_end = attributes.Text(IFLA_PARENT_DEV_NAME);
+  }
   Attributes xdp;
   if (xdp.Inside(attributes.at(IFLA_XDP))) {
     link.xdp = xdp.Get<uint8_t>(IFLA_XDP_ATTACHED).value_or(XDP_ATTACHED_NONE) != XDP_ATTACHED_NONE;

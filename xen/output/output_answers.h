@@ -19,7 +19,8 @@ struct LinkAnswer {
   bool xdp = false;  // A program sees packets before any filter.
   std::string name;
   std::string alias;
-  std::string kind;  // Empty for devices of no kind.
+  std::string kind;      // Empty for devices of no kind.
+  std::string back_end;  // Of a guest's NIC: "vif-DOMID-N", whatever the device is called.
 };
 
 struct QdiscAnswer {

@@ -144,6 +144,20 @@ TEST(OutputAnswers, ALink) {
   EXPECT_EQ(link->name, "vif7.0");
   EXPECT_EQ(link->alias, "whose");
   EXPECT_EQ(link->kind, "ifb");
+  EXPECT_EQ(link->back_end, "");
+}
+
+TEST(OutputAnswers, TheBackEndOfANic) {
+  for (const std::string bus : {"xen-backend", "pci"}) {
+    NetlinkBytes bytes = NetlinkMessage(RTM_NEWLINK, 0, ifinfomsg{})
+                             .PutString(IFLA_IFNAME, "web-lan")
+                             .PutString(IFLA_PARENT_DEV_NAME, "vif-7-0")
+                             .PutString(IFLA_PARENT_DEV_BUS_NAME, bus)
+                             .Take();
+    const auto link = ReadLink(HeaderOf(bytes));
+    ASSERT_TRUE(link);
+    EXPECT_EQ(link->back_end, bus == "pci" ? "" : "vif-7-0");
+  }
 }
 
 TEST(OutputAnswers, StatisticsOfAQueue) {

@@ -216,17 +216,11 @@ absl::Status PlugDevices::RepairFilter(const Nic& nic) {
 }
 
 absl::StatusOr<std::vector<std::string>> PlugDevices::UnknownNics() {
-  std::vector<std::string> names;
-  const auto note = [&](nlmsghdr& message) {
-    const std::optional<LinkAnswer> link = ReadLink(message);
-    if (!link) return;
-    const bool ours = std::any_of(spec_.domains.begin(), spec_.domains.end(),
-                                  [&](uint32_t domid) { return IsVifOfDomain(link->name, domid); });
-    const bool known = std::any_of(nics_.begin(), nics_.end(),
-                                   [&](const Nic& nic) { return nic.name == link->name; });
-    if (ours && !known) names.push_back(link->name);
-  };
-  HAVEN_RETURN_IF_ERROR(channel_.Dump(DumpLinksRequest(), note, "list of network devices"));
+  HAVEN_ASSIGN_OR_RETURN(std::vector<std::string> names, FindNics(channel_, spec_.domains));
+  std::erase_if(names, [&](const std::string& name) {
+    return std::any_of(nics_.begin(), nics_.end(),
+                       [&](const Nic& nic) { return nic.name == name; });
+  });
   return names;
 }
 

@@ -101,9 +101,9 @@ std::string PlugMonitor::JudgeLink(const LinkAnswer& link, bool gone) {
     if (link.up) nic->up = true;
     return link.up || !nic->up ? "" : absl::StrCat("somebody set the NIC ", nic->name, " down");
   }
-  const bool ours = std::any_of(spec_.domains.begin(), spec_.domains.end(),
-                                [&](uint32_t domid) { return IsVifOfDomain(link.name, domid); });
-  return ours && !gone ? absl::StrCat("the NIC ", link.name, " has come and is not held yet") : "";
+  return !gone && IsNicOf(link, spec_.domains)
+             ? absl::StrCat("the NIC ", link.name, " has come and is not held yet")
+             : "";
 }
 
 std::string PlugMonitor::JudgeQdisc(const QdiscAnswer& qdisc) {

@@ -100,6 +100,20 @@ TEST_F(PlugMonitorTest, Nics) {
   EXPECT_EQ(After(Link(RTM_NEWLINK, other_, "eth0", false)), "");
 }
 
+TEST_F(PlugMonitorTest, ANicOfAnotherNameIsKnownByItsBackEnd) {
+  for (const bool ours : {true, false}) {
+    ifinfomsg header = {};
+    header.ifi_index = 99;
+    NetlinkBytes event = NetlinkMessage(RTM_NEWLINK, 0, header)
+                             .PutString(IFLA_IFNAME, "web-lan")
+                             .PutString(IFLA_PARENT_DEV_NAME, ours ? "vif-7-1" : "vif-8-1")
+                             .PutString(IFLA_PARENT_DEV_BUS_NAME, "xen-backend")
+                             .Take();
+    const std::string trouble = After(std::move(event));
+    EXPECT_EQ(trouble.find("web-lan has come") != std::string::npos, ours) << trouble;
+  }
+}
+
 TEST_F(PlugMonitorTest, ANicThatWasDownMayComeUp) {
   kernel_.link("vif7.0")->up = false;
   ASSERT_TRUE(devices_.Verify().ok());

@@ -16,7 +16,7 @@ struct PlugSpec {
   std::string group;
   // The NICs of all guests of the group, as this host calls them.
   std::vector<std::string> devices;
-  // The domains whose further NICs are to be noticed by their names (vif_names.h).
+  // The domains whose further NICs are to be noticed (vif_names.h).
   std::vector<uint32_t> domains;
   // What may be held per epoch, in bytes of packets. The kernel spends up to three times as much
   // memory on many small packets. At most two epochs are held at once.

@@ -3,26 +3,28 @@
 #define HAVEN_XEN_OUTPUT_VIF_NAMES_H_
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "xen/output/netlink_channel.h"
+#include "xen/output/output_answers.h"
 
 namespace haven {
 
 // True for the names that Xen's toolstack gives to the NICs of a domain: vifDOMID.N, and
 // vifDOMID.N-emu for the card that a device model emulates.
-bool HasVifName(absl::string_view name, uint32_t domid);
+bool IsVifOfDomain(absl::string_view name, uint32_t domid);
 
-// True for a NIC of the domain, whatever it is called: one with such a name, or with another that
-// the administrator has chosen (vifname=), which the kernel shows as the back end vif-DOMID-N.
-// `devices` is where the kernel shows its network devices.
-bool IsVifOfDomain(const std::string& name, uint32_t domid,
-                   const std::string& devices = "/sys/class/net");
+// Whether a device is a NIC of one of these domains: by the back end that it belongs to, since its
+// name may be one that the administrator has chosen (vifname=), or by its name.
+bool IsNicOf(const LinkAnswer& link, std::span<const uint32_t> domains);
 
-// The NICs of the domain on this host, sorted. Unavailable: the kernel does not list them.
-absl::StatusOr<std::vector<std::string>> FindVifs(uint32_t domid);
+// The names of these NICs on this host, sorted. Errors of NetlinkChannel::Dump.
+absl::StatusOr<std::vector<std::string>> FindNics(NetlinkChannel& channel,
+                                                  std::span<const uint32_t> domains);
 
 }  // namespace haven
 

@@ -23,12 +23,14 @@
 #include "xen/base/foreign_mapper.h"
 #include "xen/base/frame_runs.h"
 #include "xen/base/guest_mapping.h"
+#include "xen/base/guest_name.h"
 #include "xen/base/ram_map.h"
 #include "xen/base/store.h"
 #include "xen/base/suspend_event.h"
 #include "xen/base/toolstack.h"
 #include "xen/base/xc_domain_control.h"
 #include "xen/primary/cooperative_suspend.h"
+#include "xen/primary/nic_bridges.h"
 #include "xen/primary/xen_domain.h"
 
 namespace haven {
@@ -155,7 +157,11 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
 absl::Status Map(const std::string& name, const XenDomainStatus& status,
                  const XenRefusalOptions& options, XenDomain::Parts& parts) {
   XenDomainControl& control = *parts.control;
-  HAVEN_ASSIGN_OR_RETURN(const XenToolstackConfig config, ToolstackConfig(control.domid()));
+  HAVEN_ASSIGN_OR_RETURN(XenToolstackConfig config, ToolstackConfig(control.domid()));
+  config.json = WithBridges(config.json, [&](uint64_t nic) {
+    return TextOr(*parts.store,
+                  absl::StrCat("/libxl/", control.domid(), "/device/vif/", nic, "/bridge"));
+  });
   HAVEN_RETURN_IF_ERROR(
       CheckFacts(name, status, control.domid(), *parts.store, config.json, options));
   parts.info.disk_covered = !WritesDisks(config.json);
@@ -178,13 +184,22 @@ absl::Status Map(const std::string& name, const XenDomainStatus& status,
 
 absl::StatusOr<uint32_t> FindXenGuest(const std::string& name) {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
-  HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> domains, store->List("/local/domain"));
-  for (const std::string& text : domains) {
-    uint32_t domid = 0;
-    if (!absl::SimpleAtoi(text, &domid) || domid == 0) continue;
-    if (text == name || TextOr(*store, DomainPath(domid, "/name")) == name) return domid;
-  }
-  return absl::NotFoundError(absl::StrCat("no guest ", name, " runs on this host (xl list)"));
+  return FindGuestDomain(*store, name, [](uint32_t domid) {
+    const absl::StatusOr<std::unique_ptr<XenDomainControl>> control = OpenXenDomain(domid);
+    if (!control.ok()) return false;
+    const absl::StatusOr<XenDomainStatus> status = (*control)->Status();
+    return status.ok() && !status->paused && !status->dying;
+  });
+}
+
+absl::Status MarkXenGuest(uint32_t domid, const std::string& name) {
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
+  return MarkGuest(*store, domid, name);
+}
+
+absl::Status UnmarkXenGuest(uint32_t domid) {
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
+  return UnmarkGuest(*store, domid);
 }
 
 absl::StatusOr<std::string> XenGuestName(uint32_t domid) {

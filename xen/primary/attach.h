@@ -28,9 +28,14 @@ struct XenGuest {
   std::unique_ptr<SuspendMethod> suspend;
 };
 
-// The number of the running domain with this name, or with this number in decimal. NotFound: there
-// is none. Unavailable: the store does not answer.
+// The number of the domain that is this guest (FindGuestDomain). NotFound: there is none.
+// Unavailable: the store does not answer.
 absl::StatusOr<uint32_t> FindXenGuest(const std::string& name);
+
+// What goes by this name for us from now on, or not any more (MarkGuest, UnmarkGuest). Errors of
+// the store.
+absl::Status MarkXenGuest(uint32_t domid, const std::string& name);
+absl::Status UnmarkXenGuest(uint32_t domid);
 
 // The name of a running domain. NotFound, Unavailable: as above.
 absl::StatusOr<std::string> XenGuestName(uint32_t domid);

@@ -3,6 +3,7 @@
 
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -19,11 +20,15 @@ constexpr char kSuspend[] = "suspend";
 // The store's daemon sees every domain that has shut down whenever any of them has.
 constexpr char kDomainEnds[] = "@releaseDomain";
 
+std::string MarkPath(uint32_t domid) { return absl::StrCat("/libxl/", domid, "/haven-suspends"); }
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CooperativeSuspend>> CooperativeSuspend::Create(
     Seams seams, std::shared_ptr<XenStopState> state) {
   HAVEN_RETURN_IF_ERROR(seams.watch->Watch(kDomainEnds));
+  const absl::Status mark = seams.store->Read(MarkPath(seams.control->domid())).status();
+  if (!mark.ok() && !absl::IsNotFound(mark)) return mark;
   UniqueFd epoll_fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_fd) return absl::ErrnoToStatus(errno, "create an epoll descriptor");
   for (const int fd : {seams.event->fd(), seams.watch->event_fd()}) {
@@ -34,20 +39,36 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> CooperativeSuspend::Create(
     }
   }
   return std::unique_ptr<CooperativeSuspend>(
-      new CooperativeSuspend(std::move(seams), std::move(state), std::move(epoll_fd)));
+      new CooperativeSuspend(std::move(seams), std::move(state), std::move(epoll_fd), mark.ok()));
 }
 
 CooperativeSuspend::CooperativeSuspend(Seams seams, std::shared_ptr<XenStopState> state,
-                                       UniqueFd epoll_fd)
+                                       UniqueFd epoll_fd, bool inherited)
     : seams_(std::move(seams)),
       state_(std::move(state)),
       epoll_fd_(std::move(epoll_fd)),
-      path_(absl::StrCat("/local/domain/", seams_.control->domid(), "/control/shutdown")) {}
+      path_(absl::StrCat("/local/domain/", seams_.control->domid(), "/control/shutdown")),
+      mark_path_(MarkPath(seams_.control->domid())),
+      marked_(inherited),
+      inherited_until_ns_(inherited ? seams_.clock->NowNs() + kTakenMaxNs : 0) {}
+
+// The mark stays as long as it is not certain that nothing is on its way.
+CooperativeSuspend::~CooperativeSuspend() {
+  const int64_t until_ns = std::max(taken_until_ns_, inherited_until_ns_);
+  if (!marked_ || state_->wanted || state_->stopped || seams_.clock->NowNs() < until_ns) return;
+  const absl::Status removed = seams_.store->Remove(mark_path_);
+  if (!removed.ok()) HAVEN_LOG(kWarning, "xen") << std::string(removed.message());
+}
 
 absl::Status CooperativeSuspend::Request() {
   state_->wanted = true;
   // The guest that has taken an earlier request answers this one with it.
-  if (std::exchange(let_go_until_ns_, 0) > seams_.clock->NowNs()) return absl::OkStatus();
+  if (taken_until_ns_ > seams_.clock->NowNs()) return absl::OkStatus();
+  // One that stands already would read the request when it goes on, and stop once more.
+  const absl::StatusOr<XenDomainStatus> status = seams_.control->Status();
+  if (status.ok() && status->suspended()) return absl::OkStatus();
+  if (!marked_) HAVEN_RETURN_IF_ERROR(seams_.store->Write(mark_path_, "asked"));
+  marked_ = wrote_ = true;
   return seams_.store->Write(path_, kSuspend);
 }
 
@@ -63,7 +84,8 @@ SuspendMethod::State CooperativeSuspend::Poll() {
   if (state_->wanted) return state_->stopped ? State::kSuspended : State::kRunning;
   if (state_->stopped) return GoOn().ok() ? State::kRunning : State::kSuspended;
   // On its way to a stop that nobody wants any more.
-  return seams_.clock->NowNs() < let_go_until_ns_ ? State::kSuspended : State::kRunning;
+  const int64_t until_ns = std::max(taken_until_ns_, inherited_until_ns_);
+  return seams_.clock->NowNs() < until_ns ? State::kSuspended : State::kRunning;
 }
 
 absl::Status CooperativeSuspend::Resume() {
@@ -80,15 +102,21 @@ absl::Status CooperativeSuspend::Resume() {
   if (status.suspended()) return GoOn();
   state_->stopped = false;
   const absl::StatusOr<bool> taken_back = seams_.store->Replace(path_, kSuspend, "");
-  HAVEN_RETURN_IF_ERROR(taken_back.status());
-  if (asked && !*taken_back) let_go_until_ns_ = seams_.clock->NowNs() + kTakenMaxNs;
-  return absl::OkStatus();
+  if (taken_back.ok() && *taken_back) {
+    taken_until_ns_ = 0;
+    // That of a killed process was the last one there can be, unless it is this one's.
+    if (!wrote_) inherited_until_ns_ = 0;
+    return absl::OkStatus();
+  }
+  const int64_t now_ns = seams_.clock->NowNs();
+  if (asked && taken_until_ns_ <= now_ns) taken_until_ns_ = now_ns + kTakenMaxNs;
+  return taken_back.status();
 }
 
 absl::Status CooperativeSuspend::GoOn() {
   HAVEN_RETURN_IF_ERROR(seams_.control->ResumeCancelled());
   state_->stopped = false;
-  let_go_until_ns_ = 0;
+  taken_until_ns_ = inherited_until_ns_ = 0;
   if (!std::exchange(tell_store_, false)) return absl::OkStatus();
   // The guest runs: that the daemon was not told costs no more than the news of its end.
   const absl::Status told = seams_.store->ResumeDomain(seams_.control->domid());

@@ -26,6 +26,10 @@ struct XenStopState {
 // SuspendMethod with the guest's help, for Linux PVH and PVHVM guests: the guest reads
 // control/shutdown in the store, freezes itself and calls the hypervisor, whose event says so.
 // Going on is a suspend that was cancelled, so that front ends stay as they are.
+//
+// A process that is killed may leave a request behind that the guest has taken and not yet answered
+// to. So while one may be on its way, a mark stands in the store: whoever takes hold of the guest
+// next knows by it that the guest may still stop, and lets it go on then.
 class CooperativeSuspend final : public SuspendMethod {
  public:
   // How long a guest that has taken a request may take to suspend; Linux gives up freezing its
@@ -43,14 +47,17 @@ class CooperativeSuspend final : public SuspendMethod {
   // Internal: no descriptors left; else errors of the store.
   static absl::StatusOr<std::unique_ptr<CooperativeSuspend>> Create(
       Seams seams, std::shared_ptr<XenStopState> state);
+  ~CooperativeSuspend() override;
 
   absl::Status Request() override;
+  // Also kSuspended as long as a guest that nobody wants to stop may still do so.
   State Poll() override;
   absl::Status Resume() override;
   int event_fd() const override { return epoll_fd_.get(); }
 
  private:
-  CooperativeSuspend(Seams seams, std::shared_ptr<XenStopState> state, UniqueFd epoll_fd);
+  CooperativeSuspend(Seams seams, std::shared_ptr<XenStopState> state, UniqueFd epoll_fd,
+                     bool inherited);
 
   // Lets the guest, which is suspended, go on.
   absl::Status GoOn();
@@ -59,8 +66,13 @@ class CooperativeSuspend final : public SuspendMethod {
   const std::shared_ptr<XenStopState> state_;
   const UniqueFd epoll_fd_;
   const std::string path_;
+  const std::string mark_path_;
+  bool marked_;
+  bool wrote_ = false;  // A request, into the store.
   // A request that the guest had taken when it was taken back: it will stop, and is let go on then.
-  int64_t let_go_until_ns_ = 0;
+  int64_t taken_until_ns_ = 0;
+  // The same of a process that was killed: it may stop.
+  int64_t inherited_until_ns_ = 0;
   // The store's daemon may have seen the guest suspended.
   bool tell_store_ = false;
 };

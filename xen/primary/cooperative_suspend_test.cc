@@ -3,7 +3,10 @@
 
 #include <poll.h>
 
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "engine/base/manual_clock.h"
 #include "gtest/gtest.h"
@@ -15,10 +18,15 @@ namespace {
 using State = SuspendMethod::State;
 
 constexpr char kPath[] = "/local/domain/5/control/shutdown";
+constexpr char kMark[] = "/libxl/5/haven-suspends";
 
 class CooperativeSuspendTest : public ::testing::Test {
  protected:
-  CooperativeSuspendTest() {
+  CooperativeSuspendTest() { Start(); }
+
+  // Another process takes hold of the guest; the one before was killed, or ended in order.
+  void Start() {
+    stop_ = std::make_shared<XenStopState>();
     auto watch = std::make_unique<FakeStore>(content_);
     auto event = std::make_unique<FakeSuspendEvent>();
     watch_ = watch.get();
@@ -32,6 +40,13 @@ class CooperativeSuspendTest : public ::testing::Test {
     auto suspend = CooperativeSuspend::Create(std::move(seams), stop_);
     HAVEN_CHECK_OK(suspend.status());
     suspend_ = *std::move(suspend);
+  }
+
+  void Kill() {
+    // What its destructor would do to the store is undone.
+    const std::map<std::string, std::string> entries = content_->entries;
+    suspend_.reset();
+    content_->entries = entries;
   }
 
   bool Readable() const {
@@ -51,7 +66,7 @@ class CooperativeSuspendTest : public ::testing::Test {
 
   FakeDomainControl control_{100};
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
-  std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
+  std::shared_ptr<XenStopState> stop_;
   ManualClock clock_{kNsPerSecond};
   FakeStore* watch_ = nullptr;
   FakeSuspendEvent* event_ = nullptr;
@@ -131,6 +146,108 @@ TEST_F(CooperativeSuspendTest, ResumeIsIdempotent) {
   ASSERT_TRUE(suspend_->Resume().ok());
   EXPECT_EQ(control_.resumes, 1);
   EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, ARequestThatAKilledProcessLeftIsLetGoWhenItIsDone) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  Kill();
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended) << "it may still stop";
+  Suspend();
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_EQ(control_.resumes, 1);
+  suspend_.reset();
+  EXPECT_FALSE(content_->entries.contains(kMark)) << "nothing is on its way any more";
+}
+
+TEST_F(CooperativeSuspendTest, WhatAKilledProcessMayHaveLeftIsAwaitedForABoundedTime) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  Kill();
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  clock_.AdvanceNs(CooperativeSuspend::kTakenMaxNs - 1);
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+  clock_.AdvanceNs(1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, ARequestOfAKilledProcessThatWasNotTakenIsTakenBack) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Kill();
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(Asked(), "");
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, AProcessThatMayHaveARequestOnItsWayLeavesTheMark) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  suspend_.reset();
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+  suspend_.reset();
+  EXPECT_TRUE(content_->entries.contains(kMark));
+}
+
+TEST_F(CooperativeSuspendTest, OneThatHasNoneLeavesNothing) {
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(suspend_->Request().ok());
+    Take();
+    Suspend();
+    ASSERT_EQ(suspend_->Poll(), State::kSuspended);
+    ASSERT_TRUE(suspend_->Resume().ok());
+  }
+  suspend_.reset();
+  EXPECT_FALSE(content_->entries.contains(kMark));
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatAKilledProcessMayHaveAskedIsAskedAgain) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  Kill();
+  Start();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(Asked(), "suspend") << "it is not certain that it stops otherwise";
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatDoesNotStopIsAskedAgainAfterAWhile) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  for (int i = 0; i < 2; ++i) {
+    clock_.AdvanceNs(CooperativeSuspend::kTakenMaxNs / 2);
+    EXPECT_EQ(Asked(), "");
+    ASSERT_TRUE(suspend_->Request().ok());
+    ASSERT_TRUE(i == 1 || suspend_->Resume().ok());
+  }
+  EXPECT_EQ(Asked(), "suspend") << "giving up again must not put it off";
+}
+
+TEST_F(CooperativeSuspendTest, AGuestThatStandsIsNotAskedOnceMore) {
+  control_.Suspend();
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(Asked(), "") << "it would stop again as soon as it goes on";
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+}
+
+TEST_F(CooperativeSuspendTest, ARequestThatCanNotBeTakenBackMayHaveBeenTaken) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Take();
+  content_->error = absl::UnavailableError("no daemon");
+  EXPECT_FALSE(suspend_->Resume().ok());
+  content_->error = absl::OkStatus();
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
 }
 
 TEST_F(CooperativeSuspendTest, AGuestThatEndsIsGone) {

@@ -2,6 +2,7 @@
 #include "xen/primary/refusals.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -54,6 +55,12 @@ bool Writable(const Json& disk) {
   return is_writable && !is_cdrom;
 }
 
+// A directory of the host may be written to like a disk.
+bool AnyWritable(const Json& config) {
+  const Json& disks = ListOf(config, "disks");
+  return std::any_of(disks.begin(), disks.end(), Writable) || !ListOf(config, "p9s").empty();
+}
+
 void CheckKind(const XenGuestFacts& facts, std::vector<std::string>& reasons) {
   if (!facts.status.hvm) {
     reasons.push_back(
@@ -95,6 +102,31 @@ void CheckDevices(const Json& config, bool unsafe_disk, std::vector<std::string>
         "memory and a newer disk. Make it read-only, or say --unsafe-disk if you know that the "
         "guest can stand it"));
   }
+  if (!unsafe_disk && !ListOf(config, "p9s").empty()) {
+    reasons.push_back(
+        "it shares a directory of this host (p9), which is not part of an epoch: take it away, or "
+        "say --unsafe-disk if you know that the guest can stand it");
+  }
+}
+
+// Devices whose other end has a state that no epoch has, or sends what no buffer holds.
+void CheckBackEnds(const Json& config, std::vector<std::string>& reasons) {
+  const Json* const made = Find(config, "c_info");
+  if (made != nullptr && TextOf(*made, "type") == "hvm") {
+    reasons.push_back(
+        "it has a device model, whose state is not part of an epoch: start it with type=\"pvh\"");
+  }
+  const std::array<std::pair<const char*, const char*>, 4> kinds = {{
+      {"usbctrls", "a USB controller"},
+      {"usbdevs", "a USB device"},
+      {"vtpms", "a virtual TPM"},
+      {"pvcallsifs", "sockets in another domain (pvcalls)"},
+  }};
+  for (const auto& [list, what] : kinds) {
+    if (ListOf(config, list).empty()) continue;
+    reasons.push_back(
+        absl::StrCat("it has ", what, ", which a copy can not go on with: start it without"));
+  }
 }
 
 void CheckMemory(const XenGuestFacts& facts, const Json& config,
@@ -120,6 +152,7 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
   const Json config = Json::parse(facts.config_json, nullptr, /*allow_exceptions=*/false);
   if (config.is_object()) {
     CheckDevices(config, options.unsafe_disk, reasons);
+    CheckBackEnds(config, reasons);
     CheckMemory(facts, config, reasons);
   } else {
     reasons.push_back("the toolstack does not say how it is made (xl list -l)");
@@ -137,8 +170,7 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
 bool WritesDisks(absl::string_view config_json) {
   const Json config = Json::parse(config_json.begin(), config_json.end(), nullptr,
                                   /*allow_exceptions=*/false);
-  const Json& disks = ListOf(config, "disks");
-  return std::any_of(disks.begin(), disks.end(), Writable);
+  return AnyWritable(config);
 }
 
 absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed) {

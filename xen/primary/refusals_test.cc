@@ -92,6 +92,34 @@ TEST(Refusals, WritableDisksUnlessTheirOwnerKnows) {
       CheckProtectable(With(R"({"disks":[{"vdev":"hdc","readwrite":1,"is_cdrom":1}]})"), {}).ok());
 }
 
+TEST(Refusals, ASharedDirectoryIsLikeAWritableDisk) {
+  const XenGuestFacts facts = With(R"({"p9s":[{"tag":"share","path":"/srv"}]})");
+  EXPECT_THAT(Reason(facts), AllOf(HasSubstr("p9"), HasSubstr("--unsafe-disk")));
+  EXPECT_TRUE(CheckProtectable(facts, {.unsafe_disk = true}).ok());
+}
+
+TEST(Refusals, WhoseDisksAreWritable) {
+  EXPECT_TRUE(WritesDisks(R"({"disks":[{"readwrite":0},{"readwrite":1}]})"));
+  EXPECT_TRUE(WritesDisks(R"({"p9s":[{"tag":"share"}]})"));
+  for (const char* const config : {"", "{", "{}", R"({"disks":[{"readwrite":0}],"p9s":[]})",
+                                   R"({"disks":[{"readwrite":1,"is_cdrom":1}]})"}) {
+    EXPECT_FALSE(WritesDisks(config)) << config;
+  }
+}
+
+TEST(Refusals, DevicesWhoseOtherEndNoCopyHas) {
+  for (const char* const list : {"usbctrls", "usbdevs", "vtpms", "pvcallsifs"}) {
+    const XenGuestFacts facts = With(absl::StrCat(R"({")", list, R"(":[{}]})"));
+    EXPECT_THAT(Reason(facts, /*unsafe_disk=*/true), HasSubstr("start it without")) << list;
+    EXPECT_TRUE(CheckProtectable(With(absl::StrCat(R"({")", list, R"(":[]})")), {}).ok()) << list;
+  }
+}
+
+TEST(Refusals, ADeviceModel) {
+  EXPECT_THAT(Reason(With(R"({"c_info":{"type":"hvm"}})")),
+              AllOf(HasSubstr("device model"), HasSubstr("type=\"pvh\"")));
+}
+
 TEST(Refusals, BalloonedMemory) {
   XenGuestFacts facts = Good();
   facts.target_kib = 65536;

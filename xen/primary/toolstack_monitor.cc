@@ -3,14 +3,14 @@
 
 #include <signal.h>
 
-#include <algorithm>
-#include <array>
 #include <filesystem>
 #include <system_error>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "engine/base/file_util.h"
 #include "engine/base/log.h"
 
@@ -20,20 +20,29 @@ namespace {
 
 constexpr size_t kCommMax = 64;
 
-void Signal(const std::string& guest, int number, const char* what) {
+bool IsLogOf(absl::string_view file, const std::string& guest) {
+  if (!absl::ConsumePrefix(&file, absl::StrCat("xl-", guest))) return false;
+  absl::ConsumePrefix(&file, "--incoming");
+  if (!absl::ConsumePrefix(&file, ".log")) return false;
+  uint32_t number = 0;
+  return file.empty() || (absl::ConsumePrefix(&file, ".") && absl::SimpleAtoi(file, &number));
+}
+
+// How many there were.
+int Signal(const std::string& guest, int number, const char* what) {
+  int count = 0;
   for (const pid_t pid : FindToolstackMonitors(guest)) {
     if (kill(pid, number) != 0) continue;
+    ++count;
     HAVEN_LOG(kInfo, "xen") << "guest=" << guest << " the toolstack's monitor " << what
                             << ", pid=" << pid;
   }
+  return count;
 }
 
 }  // namespace
 
 std::vector<pid_t> FindToolstackMonitors(const std::string& guest, const std::string& proc) {
-  // The monitor of a copy that was promoted here writes under the name that the copy had before.
-  const std::array<std::string, 2> logs = {absl::StrCat("xl-", guest, ".log"),
-                                           absl::StrCat("xl-", guest, "--incoming.log")};
   std::vector<pid_t> found;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(proc, error)) {
@@ -44,16 +53,18 @@ std::vector<pid_t> FindToolstackMonitors(const std::string& guest, const std::st
     if (!comm.ok() || absl::StripAsciiWhitespace(*comm) != "xl") continue;
     const std::filesystem::path out =
         std::filesystem::read_symlink(entry.path() / "fd" / "1", error);
-    if (error || std::find(logs.begin(), logs.end(), out.filename().string()) == logs.end()) {
-      continue;
-    }
-    found.push_back(pid);
+    if (!error && IsLogOf(out.filename().string(), guest)) found.push_back(pid);
   }
   return found;
 }
 
 void StopToolstackMonitors(const std::string& guest) {
-  Signal(guest, SIGSTOP, "stands still while it is protected");
+  if (Signal(guest, SIGSTOP, "stands still while it is protected") > 0) return;
+  HAVEN_LOG(kWarning, "xen") << "guest=" << guest
+                             << " has no monitor of xl that is known by this name: nobody does "
+                                "what on_reboot and on_crash say, unless another program does "
+                                "(xl of a guest that was renamed, libvirt), and that one would "
+                                "not wait for the end of the protection";
 }
 
 void ContinueToolstackMonitors(const std::string& guest) { Signal(guest, SIGCONT, "goes on"); }

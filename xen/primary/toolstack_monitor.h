@@ -15,8 +15,9 @@ namespace haven {
 // So they are stopped (SIGSTOP), and go on (SIGCONT) when the register has said that the
 // protection is over; then they find the end of the guest, and do what is theirs to do.
 //
-// They are known by the file that they write to, xl-NAME.log, or xl-NAME--incoming.log for a guest
-// that came here as a copy. `proc` is where the kernel shows its processes.
+// They are known by the file that they write to: xl-NAME.log, or xl-NAME--incoming.log for a guest
+// that has come here by migration or promotion; the toolstack may have given that file a number
+// since (xl-NAME.log.1). `proc` is where the kernel shows its processes.
 std::vector<pid_t> FindToolstackMonitors(const std::string& guest,
                                          const std::string& proc = "/proc");
 

@@ -50,6 +50,16 @@ TEST_F(ToolstackMonitorTest, OfAPromotedCopyKeepsTheNameOfTheLog) {
   EXPECT_THAT(Find("web1"), ElementsAre(17));
 }
 
+TEST_F(ToolstackMonitorTest, OfAGuestThatCameByMigrationOrPromotionToo) {
+  Process("17", "xl", "/var/log/xen/xl-web1--incoming.log");
+  Process("18", "xl", "/var/log/xen/xl-web1--incoming.log.1");
+  Process("19", "xl", "/var/log/xen/xl-web1.log.10");
+  Process("20", "xl", "/var/log/xen/xl-web1-incoming.log");
+  Process("21", "xl", "/var/log/xen/xl-web1.log.gz");
+  Process("22", "xl", "/var/log/xen/xl-web1--incoming2.log");
+  EXPECT_THAT(Find("web1"), UnorderedElementsAre(17, 18, 19));
+}
+
 TEST_F(ToolstackMonitorTest, OtherProgramsAreNone) {
   Process("17", "tail", "/var/log/xen/xl-web1.log");
   Process("18", "xlsomething", "/var/log/xen/xl-web1.log");

@@ -33,29 +33,40 @@ absl::Status XenDomain::EnableLogDirty() {
 absl::Status XenDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   const absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped));
   if (!fetched.ok() && !absl::IsAborted(fetched)) return fetched;
-  HAVEN_RETURN_IF_ERROR(CheckPages());
-  return fetched;
-}
-
-// Of a dying domain the log is silent: that it lives is looked at afterwards.
-absl::Status XenDomain::CheckPages() {
+  // Of a dying domain the log is silent: that it lives is looked at afterwards.
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
   HAVEN_RETURN_IF_ERROR(Translate(status.status()));
   if (status->dying) {
     return absl::UnavailableError(absl::StrCat("guest ", parts_.info.name, " is being destroyed"));
   }
-  if (status->pages == parts_.pages) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "guest ", parts_.info.name, ": its memory has changed from ", parts_.pages, " to ",
-      status->pages, " pages while it was protected: protect it anew, and leave its memory alone"));
+  HAVEN_RETURN_IF_ERROR(CheckPages(*status));
+  return fetched;
+}
+
+absl::Status XenDomain::CheckPages(const XenDomainStatus& status) const {
+  if (status.pages == parts_.pages) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("guest ", parts_.info.name, ": its memory has changed from ", parts_.pages,
+                   " to ", status.pages,
+                   " pages while it was protected, and all of it has to be sent anew: leave its "
+                   "memory alone (xl mem-set)"));
 }
 
 void XenDomain::DisableLogDirty() {
-  if (!log_.has_value() || !log_->enabled()) return;
+  if (!log_.has_value()) return DropLeftoverLog();
+  if (!log_->enabled()) return;
   log_->Disable();
   // Last, so that it is never on for us without the marker.
   const absl::Status removed = parts_.store->Remove(MarkerPath());
   if (!removed.ok()) HAVEN_LOG(kWarning, "xen") << std::string(removed.message());
+}
+
+// An engine that was killed has left it on; whoever replicates next begins anew in any case.
+void XenDomain::DropLeftoverLog() {
+  if (!parts_.store->Read(MarkerPath()).ok()) return;
+  absl::Status dropped = parts_.control->LogDirtyOff();
+  if (dropped.ok() || absl::IsNotFound(dropped)) dropped = parts_.store->Remove(MarkerPath());
+  if (!dropped.ok()) HAVEN_LOG(kWarning, "xen") << std::string(dropped.message());
 }
 
 absl::StatusOr<size_t> XenDomain::CaptureState(std::span<std::byte> out) {

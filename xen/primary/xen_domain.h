@@ -19,9 +19,9 @@
 
 namespace haven {
 
-// Domain: a PVH or PVHVM guest of this host. Its memory is fixed while it is protected: a change of
-// its page count makes every further fetch fail (FailedPrecondition), since neither this mapping
-// nor the copy has its new pages.
+// Domain: a PVH guest of this host. Its memory is fixed while it is protected: a change of its page
+// count makes every further fetch fail (FailedPrecondition), since neither this mapping nor the
+// copy has its new pages.
 class XenDomain final : public Domain {
  public:
   struct Parts {
@@ -45,6 +45,7 @@ class XenDomain final : public Domain {
   const GuestMemory& memory() const override { return parts_.mapping->memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  // Also what a killed engine has left on, if this object does not replicate.
   void DisableLogDirty() override;
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override { return parts_.state->max_bytes(); }
@@ -58,7 +59,8 @@ class XenDomain final : public Domain {
   std::string MarkerPath() const;
   // Unavailable for a domain that is gone.
   absl::Status Translate(const absl::Status& status) const;
-  absl::Status CheckPages();
+  absl::Status CheckPages(const XenDomainStatus& status) const;
+  void DropLeftoverLog();
 
   Parts parts_;
   std::optional<LogDirty> log_;

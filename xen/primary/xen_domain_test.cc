@@ -74,6 +74,21 @@ TEST_F(XenDomainTest, TheNextEngineTakesUpWhatADeadOneLeft) {
   EXPECT_TRUE(control_->logging);
 }
 
+TEST_F(XenDomainTest, WhoDoesNotReplicateTurnsOffWhatADeadEngineLeft) {
+  for (const bool ours : {true, false}) {
+    control_->logging = true;
+    if (ours) content_->entries[kMarker] = "on";
+    XenDomain::Parts parts;
+    parts.info.name = "g1";
+    parts.control = control_;
+    parts.store = std::make_unique<FakeStore>(content_);
+    parts.stop = stop_;
+    std::make_unique<XenDomain>(std::move(parts)).reset();
+    EXPECT_EQ(control_->logging, !ours) << "somebody else's stays on";
+    EXPECT_TRUE(content_->entries.empty());
+  }
+}
+
 TEST_F(XenDomainTest, SomebodyElsesLogIsRefusedAndNotMarked) {
   control_->logging = true;
   const auto domain = Make();

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "xen/base/guest_name.h"
+
+#include <optional>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+
+namespace haven {
+
+namespace {
+
+constexpr char kDomains[] = "/local/domain";
+
+// The toolstack gives it to a domain that it receives.
+constexpr char kIncoming[] = "--incoming";
+
+std::string MarkPath(uint32_t domid) { return absl::StrCat("/libxl/", domid, "/haven-guest"); }
+
+// Nothing if there is no such entry: the domain may have gone meanwhile.
+absl::StatusOr<std::optional<std::string>> ReadIfThere(XenStore& store, const std::string& path) {
+  absl::StatusOr<std::string> text = store.Read(path);
+  if (text.ok()) return std::optional<std::string>(*std::move(text));
+  if (absl::IsNotFound(text.status())) return std::optional<std::string>();
+  return text.status();
+}
+
+}  // namespace
+
+absl::Status MarkGuest(XenStore& store, uint32_t domid, const std::string& name) {
+  return store.Write(MarkPath(domid), name);
+}
+
+absl::Status UnmarkGuest(XenStore& store, uint32_t domid) { return store.Remove(MarkPath(domid)); }
+
+absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& name,
+                                         const std::function<bool(uint32_t domid)>& runs) {
+  HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> domains, store.List(kDomains));
+  std::optional<uint32_t> named;
+  std::optional<uint32_t> incoming;
+  for (const std::string& text : domains) {
+    uint32_t domid = 0;
+    if (!absl::SimpleAtoi(text, &domid) || domid == 0) continue;
+    HAVEN_ASSIGN_OR_RETURN(const std::optional<std::string> mark,
+                           ReadIfThere(store, MarkPath(domid)));
+    if (mark == name) return domid;
+    HAVEN_ASSIGN_OR_RETURN(const std::optional<std::string> called,
+                           ReadIfThere(store, absl::StrCat(kDomains, "/", domid, "/name")));
+    if (!named.has_value() && (text == name || called == name)) named = domid;
+    if (called == absl::StrCat(name, kIncoming)) incoming = domid;
+  }
+  if (named.has_value()) return *named;
+  if (incoming.has_value() && runs(*incoming)) return *incoming;
+  return absl::NotFoundError(absl::StrCat("no guest ", name, " runs on this host (xl list)"));
+}
+
+}  // namespace haven
