@@ -5,6 +5,7 @@
 #define HAVEN_ENGINE_CONTROL_GUARD_TESTING_H_
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -135,7 +136,10 @@ class GuardTest : public testing::Test {
         .Times(testing::AnyNumber())
         .WillRepeatedly(testing::Invoke([this] {
           if (late_looks_ == 0) return SuspendMethod::State::kRunning;
-          if (--late_looks_ == 0) Note("goes on");
+          if (--late_looks_ == 0) {
+            Note("goes on");
+            went_on_ = true;
+          }
           return SuspendMethod::State::kSuspended;
         }));
     EXPECT_CALL(*output, OpenAll())
@@ -201,6 +205,7 @@ class GuardTest : public testing::Test {
   int open_failures_ = 0;
   int remove_failures_ = 0;
   int late_looks_ = 0;  // So often a guest is still to stop, and then to be let go on by a look.
+  std::atomic<bool> went_on_{false};
   bool gone_ = false;
   std::vector<std::string> ended_;
   std::function<void()> on_attach_;
