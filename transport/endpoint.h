@@ -5,6 +5,7 @@
 #ifndef HAVEN_TRANSPORT_ENDPOINT_H_
 #define HAVEN_TRANSPORT_ENDPOINT_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -20,6 +21,9 @@
 #include "transport/fabric.h"
 
 namespace haven {
+
+inline constexpr size_t kChannelKeyBytes = 32;
+using ChannelKey = std::array<std::byte, kChannelKeyBytes>;
 
 // Ordered, authenticated messages between the two sides of one session. Not thread-safe.
 class ControlChannel {
@@ -38,11 +42,21 @@ class ControlChannel {
   // Readable when Receive() may have something.
   virtual int fd() const = 0;
 
+  // A secret that the two ends of this very channel have in common and nobody else can know,
+  // another one for each `context`. FailedPrecondition: such a channel has none.
+  virtual absl::StatusOr<ChannelKey> ExportKey(uint64_t context) const;
+
   // For messages: "unix:/run/haven/b.sock pid 412".
   virtual std::string Describe() const = 0;
 
   static constexpr size_t kMaxMessageBytes = size_t{1} << 20;
 };
+
+inline absl::StatusOr<ChannelKey> ControlChannel::ExportKey(uint64_t /*context*/) const {
+  return absl::FailedPreconditionError(
+      "nothing can be sealed here: only a control channel with keys or certificates over TLS has a "
+      "secret; leave --seal away, or --insecure");
+}
 
 // One side's memory and links in one session. Outlives every Link it made. Set-up thread only,
 // but the Links may be used from one other thread each. Besides the errors named below, whatever

@@ -36,7 +36,11 @@ absl::StatusOr<std::unique_ptr<Applier>> Applier::Create(Options options) {
 }
 
 Applier::Applier(const Options& options)
-    : region_(options.region), geometry_(options.geometry), recheck_crc_(options.recheck_crc) {
+    : region_(options.region),
+      geometry_(options.geometry),
+      recheck_crc_(options.recheck_crc),
+      sealed_(options.sealed),
+      tools_(options.threads + 1) {
   HAVEN_CHECK_OK(geometry_.Validate());
   HAVEN_CHECK_GE(region_.size(), geometry_.total_bytes());
   HAVEN_CHECK_LE(options.threads, kMaxThreads);
@@ -47,12 +51,22 @@ Applier::Applier(const Options& options)
     memories_.push_back(&replica->memory());
   }
   if (!options.coded_pages) return;
-  for (unsigned i = 0; i < options.threads + 1; ++i) {
-    decoding_.push_back(std::make_unique<Decoding>());
-  }
+  for (Tools& tools : tools_) tools.decoding = std::make_unique<Decoding>();
 }
 
 Applier::~Applier() { Join(); }
+
+void Applier::Rekey(const SealKey& key) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  HAVEN_CHECK(sealed_);
+  HAVEN_CHECK_EQ(finished_count_, submitted_count_);
+  for (Tools& tools : tools_) {
+    absl::StatusOr<std::unique_ptr<ChunkOpener>> opener =
+        ChunkOpener::Create(key, geometry_.slot_bytes);
+    HAVEN_CHECK_OK(opener.status());
+    tools.opener = *std::move(opener);
+  }
+}
 
 bool Applier::CanSubmit() const {
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -67,7 +81,7 @@ void Applier::Submit(const VerifiedEpoch& epoch) {
   ++submitted_count_;
   FinishJobs();
   if (workers_.empty()) {
-    while (ApplyNextChunk(lock, CallersDecoding())) {
+    while (ApplyNextChunk(lock, tools_[0])) {
     }
     return;
   }
@@ -90,7 +104,7 @@ std::optional<AppliedEpoch> Applier::PopFinished() {
 absl::Status Applier::Drain() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (finished_count_ != submitted_count_) {
-    if (ApplyNextChunk(lock, CallersDecoding())) continue;
+    if (ApplyNextChunk(lock, tools_[0])) continue;
     const uint64_t seen = finished_count_;
     finished_.wait(lock, [&] { return finished_count_ != seen; });
   }
@@ -120,11 +134,11 @@ void* Applier::RunWorker(void* applier) {
 void Applier::Work() {
   std::unique_lock<std::mutex> lock(mutex_);
   ++workers_begun_;
-  Decoding* const decoding = decoding_.empty() ? nullptr : decoding_[workers_begun_].get();
+  const Tools& tools = tools_[workers_begun_];
   while (true) {
     work_.wait(lock, [this] { return stop_ || HasChunkToClaim(); });
     if (stop_) return;
-    ApplyNextChunk(lock, decoding);
+    ApplyNextChunk(lock, tools);
   }
 }
 
@@ -136,13 +150,13 @@ bool Applier::HasChunkToClaim() const {
 
 // Takes one chunk of the oldest unfinished epoch, with the lock released while it is applied; false
 // if there is none to take. The job can not end meanwhile: this chunk is missing.
-bool Applier::ApplyNextChunk(std::unique_lock<std::mutex>& lock, Decoding* decoding) {
+bool Applier::ApplyNextChunk(std::unique_lock<std::mutex>& lock, const Tools& tools) {
   if (!HasChunkToClaim()) return false;
   Job& job = JobAt(finished_count_);
   const uint32_t chunk = job.claimed++;
   if (status_.ok()) {
     lock.unlock();
-    const absl::Status applied = ApplyChunk(job.epoch, chunk, decoding);
+    const absl::Status applied = ApplyChunk(job.epoch, chunk, tools);
     lock.lock();
     if (!applied.ok() && status_.ok()) status_ = applied;
   }

@@ -61,6 +61,8 @@ class Applier {
     bool recheck_crc = true;
     // Coded pages were agreed on: they are applied, and each thread has 1 MiB to decode them.
     bool coded_pages = false;
+    // Sealing was agreed on: each thread has a slot's room to open chunks. Needs Rekey().
+    bool sealed = false;
   };
 
   static constexpr unsigned kMaxThreads = 64;
@@ -73,6 +75,10 @@ class Applier {
 
   Applier(const Applier&) = delete;
   Applier& operator=(const Applier&) = delete;
+
+  // The key of the epochs that are submitted from here on; Options::sealed only, and nothing that
+  // was submitted is unfinished (checked).
+  void Rekey(const SealKey& key);
 
   // True if fewer than kMaxUnappliedEpochs epochs were submitted and not popped.
   bool CanSubmit() const;
@@ -112,21 +118,28 @@ class Applier {
     CodedPage page;
   };
 
+  // What a thread works with.
+  struct Tools {
+    std::unique_ptr<Decoding> decoding;   // Null: coded pages are refused.
+    std::unique_ptr<ChunkOpener> opener;  // Null: nothing is sealed.
+  };
+
   explicit Applier(const Options& options);
 
   static void* RunWorker(void* applier);
   void Work();
   bool HasChunkToClaim() const;
-  bool ApplyNextChunk(std::unique_lock<std::mutex>& lock, Decoding* decoding);
-  Decoding* CallersDecoding() const { return decoding_.empty() ? nullptr : decoding_[0].get(); }
+  bool ApplyNextChunk(std::unique_lock<std::mutex>& lock, const Tools& tools);
   void FinishJobs();
   Job& JobAt(uint64_t number) { return jobs_[number % jobs_.size()]; }
   const Job& JobAt(uint64_t number) const { return jobs_[number % jobs_.size()]; }
 
   // applier_datapath.cc. Takes no lock; several threads at once, each with another chunk and with
-  // what it decodes with, or null.
-  absl::Status ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk, Decoding* decoding) const;
-  absl::Status ApplySlot(uint32_t slot_number, uint32_t verified_crc, Decoding* decoding) const;
+  // its own tools.
+  absl::Status ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk, const Tools& tools) const;
+  absl::Status ApplySlot(uint32_t slot_number, uint32_t verified_crc, const Tools& tools) const;
+  absl::Status ApplyPlain(std::span<const std::byte> slot, const ChunkHeader& header,
+                          uint32_t verified_crc, Decoding* decoding) const;
   absl::Status ApplyFrames(std::span<const std::byte> payload, Decoding* decoding) const;
   absl::Status ApplyRun(const Frame& frame) const;
   absl::Status ApplyCoded(const Frame& frame, Decoding* decoding) const;
@@ -135,6 +148,7 @@ class Applier {
   const JournalGeometry geometry_;
   std::vector<const GuestMemory*> memories_;
   const bool recheck_crc_;
+  const bool sealed_;
   UniqueFd event_;
 
   mutable std::mutex mutex_;
@@ -148,8 +162,7 @@ class Applier {
   absl::Status status_;
 
   // The first belongs to the caller, the others to the workers in the order in which they begin.
-  // Empty: coded pages are refused.
-  std::vector<std::unique_ptr<Decoding>> decoding_;
+  std::vector<Tools> tools_;
   size_t workers_begun_ = 0;
   std::vector<pthread_t> workers_;
 };

@@ -57,21 +57,32 @@ void ClearRun(const GuestMemory& memory, const Frame& run) {
 }  // namespace
 
 absl::Status Applier::ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk,
-                                 Decoding* decoding) const {
+                                 const Tools& tools) const {
   const uint32_t slot_number = epoch.record.placement.ChunkSlot(geometry_, chunk);
-  const absl::Status applied = ApplySlot(slot_number, epoch.slot_crcs[slot_number], decoding);
+  const absl::Status applied = ApplySlot(slot_number, epoch.slot_crcs[slot_number], tools);
   if (!applied.ok()) return ChangedError(epoch, chunk, slot_number, applied);
   return applied;
 }
 
 absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc,
-                                Decoding* decoding) const {
+                                const Tools& tools) const {
   const std::span<const std::byte> slot =
       region_.subspan(geometry_.SlotOffset(slot_number), geometry_.slot_bytes);
   ChunkHeader header;
   uint32_t chunk_crc = 0;
   HAVEN_RETURN_IF_ERROR(DecodeChunkHeader(slot, &header, &chunk_crc));
   if (chunk_crc != verified_crc) return ReusedError(verified_crc, chunk_crc);
+  if (tools.opener == nullptr) return ApplyPlain(slot, header, verified_crc, tools.decoding.get());
+  // A copy that nobody else writes, and that is what was verified: the tag is part of the header.
+  const absl::StatusOr<std::span<const std::byte>> plain =
+      tools.opener->Open(header, ChunkPayload(slot, header));
+  return plain.ok() ? ApplyFrames(*plain, tools.decoding.get()) : plain.status();
+}
+
+absl::Status Applier::ApplyPlain(std::span<const std::byte> slot, const ChunkHeader& verified,
+                                 uint32_t verified_crc, Decoding* decoding) const {
+  ChunkHeader header = verified;
+  uint32_t chunk_crc = 0;
   const std::span<const std::byte> payload = ChunkPayload(slot, header);
   HAVEN_RETURN_IF_ERROR(ApplyFrames(payload, decoding));
   // What changed while we copied is found by looking after the copy: at the payload, which is in

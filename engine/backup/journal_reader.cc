@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/backup/journal_reader.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -22,7 +23,17 @@ std::unique_ptr<CodedEpochCheck> MakeCodedCheck(const JournalReader::Options& op
   return std::make_unique<CodedEpochCheck>(memories, options.features);
 }
 
-EpochValidator MakeValidator(const JournalReader::Options& options, CodedEpochCheck* coded) {
+std::unique_ptr<ChunkOpener> MakeOpener(const JournalReader::Options& options) {
+  HAVEN_CHECK_EQ(options.seal_key.has_value(), IsSealed(options.features));
+  if (!options.seal_key.has_value()) return nullptr;
+  absl::StatusOr<std::unique_ptr<ChunkOpener>> opener =
+      ChunkOpener::Create(*options.seal_key, options.geometry.slot_bytes);
+  HAVEN_CHECK_OK(opener.status());
+  return *std::move(opener);
+}
+
+EpochValidator MakeValidator(const JournalReader::Options& options, CodedEpochCheck* coded,
+                             ChunkOpener* opener) {
   HAVEN_CHECK(options.states != nullptr);
   HAVEN_CHECK_EQ(options.replicas.size(), options.states->domain_count());
   std::array<EpochTarget, kMaxDomains> targets;
@@ -31,7 +42,7 @@ EpochValidator MakeValidator(const JournalReader::Options& options, CodedEpochCh
     targets[domain] = {.memory = &options.replicas[domain]->memory(),
                        .max_state_bytes = options.states->max_state_bytes(domain)};
   }
-  return EpochValidator(std::span(targets).first(options.states->domain_count()), coded);
+  return EpochValidator(std::span(targets).first(options.states->domain_count()), coded, opener);
 }
 
 }  // namespace
@@ -44,7 +55,8 @@ JournalReader::JournalReader(Options options)
       ledger_(options.ledger),
       states_(options.states),
       coded_(MakeCodedCheck(options)),
-      validator_(MakeValidator(options, coded_.get())),
+      opener_(MakeOpener(options)),
+      validator_(MakeValidator(options, coded_.get(), opener_.get())),
       committed_epoch_(options.base_epoch) {
   HAVEN_CHECK_OK(geometry_.Validate());
   HAVEN_CHECK_GE(region_.size(), geometry_.total_bytes());
@@ -98,8 +110,16 @@ absl::StatusOr<VerifiedEpoch> JournalReader::TryFinal() {
 
 // The peer may be writing the slot: DecodeCommitRecord() copies it before it looks.
 absl::Status JournalReader::DecodeSlot(uint64_t commit_index, CommitRecord* record) const {
-  return DecodeCommitRecord(region_.subspan(CommitSlotOffset(commit_index), kCommitSlotBytes),
-                            geometry_, record);
+  const std::span<const std::byte> slot =
+      region_.subspan(CommitSlotOffset(commit_index), kCommitSlotBytes);
+  if (opener_ == nullptr) return DecodeCommitRecord(slot, geometry_, record);
+  std::array<std::byte, kSealedRecordBytes> copy;
+  std::copy_n(slot.begin(), copy.size(), copy.begin());
+  const std::span<const std::byte> sealed = copy;
+  HAVEN_RETURN_IF_ERROR(DecodeCommitRecord(sealed, geometry_, record));
+  SealTag tag;
+  std::ranges::copy(sealed.last<kSealTagBytes>(), tag.begin());
+  return opener_->CheckRecord(record->epoch, sealed.first<kCommitRecordBytes>(), tag);
 }
 
 absl::Status JournalReader::CheckNames(const CommitRecord& record) const {

@@ -18,6 +18,7 @@
 #include "engine/backup/state_store.h"
 #include "engine/codec/coded_epoch_check.h"
 #include "engine/replica/chunk.h"
+#include "engine/replica/chunk_seal.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/epoch_validator.h"
 #include "engine/replica/identity.h"
@@ -57,6 +58,8 @@ class JournalReader {
     // The features agreed on: coded pages are taken with those of kCodecFeatures, and cost two bits
     // a page of the guests and 1 MiB then.
     uint64_t features = 0;
+    // Of a session in which sealing was agreed on (checked).
+    std::optional<SealKey> seal_key = std::nullopt;
   };
 
   // What is pointed to outlives the reader. Broken rules above are checked.
@@ -82,7 +85,7 @@ class JournalReader {
   //   the ledger, its states are in the state store, and it is returned. Acknowledge it after that.
   //   The ledger must not be full (checked): keep the immediate until the oldest epoch is released.
   // Errors, each naming session, link, field and value:
-  //   DataLoss            a CRC does not fit, or bytes changed while they were read.
+  //   DataLoss            a CRC or a seal does not fit, or bytes changed while they were read.
   //   InvalidArgument     a value is wrong, or a state was refused by its ReplicaDomain.
   //   FailedPrecondition  no link has begun, or it has failed before.
   absl::StatusOr<std::optional<VerifiedEpoch>> OnImmediate(uint32_t immediate);
@@ -145,6 +148,7 @@ class JournalReader {
   SlotLedger* const ledger_;
   StateStore* const states_;
   const std::unique_ptr<CodedEpochCheck> coded_;  // Null: coded pages are refused.
+  const std::unique_ptr<ChunkOpener> opener_;     // Null: nothing is sealed.
   EpochValidator validator_;
 
   LinkNumber link_ = kNoLink;

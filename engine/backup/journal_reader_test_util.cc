@@ -7,6 +7,7 @@
 #include "engine/base/check.h"
 #include "engine/replica/chunk_writer.h"
 #include "engine/replica/control_block.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 namespace {
@@ -107,8 +108,10 @@ TestRun ZeroRun(uint16_t domain, Gfn first, uint32_t pages) {
 }
 
 TestJournal::TestJournal(std::span<std::byte> region, const JournalGeometry& geometry,
-                         SessionId session)
-    : region_(region), geometry_(geometry), session_(session) {}
+                         SessionId session, bool sealed)
+    : region_(region), geometry_(geometry), session_(session) {
+  if (sealed) sealer_ = *ChunkSealer::Create(kTestSealKey);
+}
 
 uint32_t TestJournal::Encode(const TestEpoch& epoch, LinkNumber link, uint16_t domain_count) {
   chunks_.clear();
@@ -128,6 +131,11 @@ uint32_t TestJournal::Encode(const TestEpoch& epoch, LinkNumber link, uint16_t d
     sequence.AddState(static_cast<uint16_t>(domain), epoch.states[domain]);
   }
   sequence.Finish();
+  if (sealer_ != nullptr) {
+    EpochTotals sealed;
+    for (std::vector<std::byte>& chunk : chunks_) sealed.Add({.chunk_crc = sealer_->Seal(chunk)});
+    record_.totals.chunks_crc = sealed.chunks_crc;
+  }
   return record_.totals.chunk_count;
 }
 
@@ -151,8 +159,12 @@ void TestJournal::WriteChunks(const CommitRecord& record, uint32_t from, uint32_
 }
 
 void TestJournal::WriteRecord(const CommitRecord& record) {
-  EncodeCommitRecord(record,
-                     region_.subspan(CommitSlotOffset(record.epoch)).first<kCommitRecordBytes>());
+  const std::span<std::byte> slot =
+      region_.subspan(CommitSlotOffset(record.epoch), kCommitSlotBytes);
+  EncodeCommitRecord(record, slot.first<kCommitRecordBytes>());
+  if (sealer_ == nullptr) return;
+  std::ranges::copy(sealer_->SealRecord(record.epoch, slot.first(kCommitRecordBytes)),
+                    slot.begin() + kCommitRecordBytes);
 }
 
 CommitRecord TestJournal::Write(const TestEpoch& epoch, LinkNumber link, uint16_t domain_count,
@@ -202,8 +214,9 @@ TestBackup::TestBackup(const JournalGeometry& journal_geometry,
               .replicas = this->domains(),
               .ledger = &ledger,
               .states = &states,
-              .features = features}),
-      journal(region, geometry, session) {}
+              .features = features,
+              .seal_key = IsSealed(features) ? std::optional(kTestSealKey) : std::nullopt}),
+      journal(region, geometry, session, IsSealed(features)) {}
 
 std::vector<ReplicaDomain*> TestBackup::domains() const {
   std::vector<ReplicaDomain*> pointers;

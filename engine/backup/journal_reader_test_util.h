@@ -15,6 +15,7 @@
 #include "engine/backup/slot_ledger.h"
 #include "engine/backup/state_store.h"
 #include "engine/replica/chunk.h"
+#include "engine/replica/chunk_seal.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/identity.h"
 #include "engine/replica/immediate.h"
@@ -36,6 +37,9 @@ struct TestRun {
 TestRun FilledRun(uint16_t domain, Gfn first, uint32_t pages, uint8_t fill);
 TestRun ZeroRun(uint16_t domain, Gfn first, uint32_t pages);
 
+// Of the sessions in which sealing was agreed on.
+inline constexpr SealKey kTestSealKey = {std::byte{1}, std::byte{2}, std::byte{3}};
+
 // An epoch as it was captured.
 struct TestEpoch {
   Epoch epoch = kNoEpoch;
@@ -48,8 +52,9 @@ struct TestEpoch {
 // Encodes epochs and writes them where an honest primary would; a test then changes what it likes.
 class TestJournal {
  public:
-  // `region` is the backup's journal region.
-  TestJournal(std::span<std::byte> region, const JournalGeometry& geometry, SessionId session);
+  // `region` is the backup's journal region. `sealed`: with kTestSealKey.
+  TestJournal(std::span<std::byte> region, const JournalGeometry& geometry, SessionId session,
+              bool sealed = false);
 
   // Encodes the chunks of an epoch for `link` and keeps them. Returns their number.
   uint32_t Encode(const TestEpoch& epoch, LinkNumber link, uint16_t domain_count);
@@ -83,6 +88,7 @@ class TestJournal {
   std::span<std::byte> region_;
   JournalGeometry geometry_;
   SessionId session_;
+  std::unique_ptr<ChunkSealer> sealer_;  // Null: not sealed.
   std::vector<std::vector<std::byte>> chunks_;
   CommitRecord record_;
 };

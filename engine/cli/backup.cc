@@ -27,6 +27,7 @@
 #include "engine/control/session_loop.h"
 #include "engine/control/wake_fd.h"
 #include "engine/membership/arbiter_factory.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 
@@ -200,6 +201,7 @@ class SessionProcess {
     SessionOptions session;
     session.node_id = node_;
     session.setup.journal.max_bytes = journal;
+    session.setup.offer = Offer();
     // Primaries give up earlier by themselves, unless they were told to be patient (--detect).
     session.setup.hello_timeout = absl::Seconds(10);
     session.link_timeout = absl::Seconds(20);
@@ -234,6 +236,13 @@ class SessionProcess {
     // A promotion that failed after it was announced has left no copy.
     if (announced_) HAVEN_RETURN_IF_ERROR(directory_.Remove(group_));
     return false;
+  }
+
+  FeatureOffer Offer() const {
+    constexpr auto kSeal = static_cast<uint64_t>(Feature::kSeal);
+    FeatureOffer offer;
+    (options_.Has("seal") ? offer.required : offer.optional) |= kSeal;
+    return offer;
   }
 
   static absl::Status Handle(SessionLoop& loop, const OperatorCommand& command) {
@@ -291,6 +300,7 @@ class SessionProcess {
   absl::Status SaveRecord(const std::vector<std::string>& guests) {
     HAVEN_ASSIGN_OR_RETURN(GroupRecord record, RecordHere(options_, group_, owner_));
     record.guests = guests;
+    record.seal = record.seal || IsSealed(hello_.offer.required);
     record.backup_address = AddressFromHere(hello_.return_address, options_.Text("listen"));
     // A Hello may say 0, a record not.
     record.interval_us = std::max<int64_t>(static_cast<int64_t>(hello_.interval_ns) / kNsPerUs, 1);

@@ -25,6 +25,7 @@
 #include "engine/control/engine_child.h"
 #include "engine/control/engine_loop.h"
 #include "engine/membership/arbiter_factory.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 
@@ -100,6 +101,7 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   options.copy_workers = record.copy_threads;
   options.arbiter_timeout = absl::Microseconds(record.arbiter_timeout_us);
   options.driver.codec = CodecOf(record);
+  if (record.seal) options.offer.required |= static_cast<uint64_t>(Feature::kSeal);
   options.paths.status = directory.StatusPath(record.group);
   options.paths.events = directory.EventsPath(record.group);
   return options;

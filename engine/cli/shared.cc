@@ -82,6 +82,8 @@ std::vector<OptionSpec> PolicyOptions() {
       {"codec-hashes", "", "",
        "keep 8 bytes for each block of the pages beyond the cache, to send their changes only"},
       {"verify-blocks", "", "", "keep these hashes of the cache's pages, and count what they miss"},
+      {"seal", "", "",
+       "encrypt and authenticate the journal (AES-256-GCM); refuse a peer that does not"},
   };
 }
 
@@ -100,6 +102,7 @@ absl::Status ReadCodec(const Options& options, GroupRecord* record) {
   record->codec_block_bytes = static_cast<uint32_t>(block);
   record->codec_hashes = options.Has("codec-hashes");
   record->codec_verify = options.Has("verify-blocks");
+  record->seal = options.Has("seal");
   return absl::OkStatus();
 }
 

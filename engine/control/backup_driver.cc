@@ -49,6 +49,7 @@ absl::StatusOr<std::unique_ptr<BackupDriver>> BackupDriver::Create(
   apply.threads = options.apply_threads;
   apply.recheck_crc = options.recheck_crc;
   apply.coded_pages = (parts.agreement.features & kCodecFeatures) != 0;
+  apply.sealed = IsSealed(parts.agreement.features);
   absl::StatusOr<std::unique_ptr<Applier>> applier = Applier::Create(std::move(apply));
   if (!applier.ok()) return applier.status();
   return std::unique_ptr<BackupDriver>(new BackupDriver(

@@ -6,6 +6,7 @@
 
 #include "engine/base/check.h"
 #include "engine/control/backup_driver.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 
@@ -25,6 +26,11 @@ void BackupDriver::AcceptSession(SessionId session, bool base) {
   options.ledger = ledger_.get();
   options.states = states_.get();
   options.features = parts_.agreement.features;
+  if (IsSealed(options.features)) {
+    options.seal_key = connector_.SealKeyOf(session);
+    HAVEN_CHECK(options.seal_key.has_value()) << "session=" << session;
+    applier_->Rekey(*options.seal_key);
+  }
   reader_ = std::make_unique<JournalReader>(std::move(options));
   Welcome welcome;
   welcome.agreement = parts_.agreement;

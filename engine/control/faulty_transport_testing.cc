@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 
+#include "engine/base/byte_order.h"
 #include "engine/base/status_macros.h"
 
 namespace haven {
@@ -23,6 +24,12 @@ class FaultyChannel final : public ControlChannel {
   absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() override {
     if (faults_.broken_channels > born_) return Broken();
     return inner_->Receive();
+  }
+  absl::StatusOr<ChannelKey> ExportKey(uint64_t context) const override {
+    if (!faults_.secret) return inner_->ExportKey(context);
+    ChannelKey key = {};
+    StoreLe64(key.data(), context);
+    return key;
   }
   int fd() const override { return inner_->fd(); }
   std::string Describe() const override { return inner_->Describe(); }

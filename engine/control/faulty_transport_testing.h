@@ -22,6 +22,8 @@ struct TransportFaults {
   // Links and channels made so far fail when the number is raised.
   std::atomic<uint64_t> broken_links{0};
   std::atomic<uint64_t> broken_channels{0};
+  // ExportKey yields one, as a channel over TLS does.
+  std::atomic<bool> secret{false};
   // Both sides are in one process, which can not be killed as a proof: its objects' end is one.
   std::atomic<bool> revoke_by_word{false};
   std::atomic<uint64_t> revoked{0};

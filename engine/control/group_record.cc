@@ -137,7 +137,8 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"codec_cache_bytes", record.codec_cache_bytes},
                        {"codec_block_bytes", record.codec_block_bytes},
                        {"codec_hashes", record.codec_hashes},
-                       {"codec_verify", record.codec_verify}};
+                       {"codec_verify", record.codec_verify},
+                       {"seal", record.seal}};
   // CheckGroupRecord() refuses a record with bytes that this has replaced.
   return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
@@ -172,6 +173,10 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
   HAVEN_RETURN_IF_ERROR(Take(object, "unsafe_disk", &record.unsafe_disk));
   HAVEN_RETURN_IF_ERROR(TakeCodec(object, &record));
+  HAVEN_RETURN_IF_ERROR(Take(object, "seal", &record.seal));
+  if (record.seal && record.psk_file.empty() && record.certificate_file.empty()) {
+    return Wrong("seal", "needs a pre-shared key or certificates for the control channel");
+  }
   if (!object.empty()) return Wrong(object.begin().key(), "is not known");
   HAVEN_RETURN_IF_ERROR(CheckName("group record: group", record.group));
   HAVEN_RETURN_IF_ERROR(CheckName("group record: owner", record.owner));

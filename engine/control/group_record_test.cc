@@ -44,6 +44,8 @@ GroupRecord MakeRecord(const std::string& group = "web") {
   record.codec_cache_bytes = uint64_t{3} << 30;
   record.codec_block_bytes = 256;
   record.codec_hashes = record.codec_verify = true;
+  record.psk_file = "/etc/haven.psk";
+  record.seal = true;
   return record;
 }
 
@@ -111,6 +113,7 @@ TEST(GroupRecordTest, AValueOutOfItsRangeIsNamed) {
       {"codec_cache_bytes", -1},
       {"codec_block_bytes", 96},
       {"codec_hashes", "yes"},
+      {"seal", 1},
   };
   for (const auto& [field, value] : wrong) {
     json changed = whole;

@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "absl/status/status.h"
+#include "engine/replica/chunk_seal.h"
 #include "engine/replica/control_message.h"
 #include "transport/fabric.h"
 
@@ -42,6 +43,10 @@ using PrimaryEvent = std::variant<HelloArrived, LinkAsked, LinkMade, LinkUnmade,
 class PrimaryConnector {
  public:
   virtual ~PrimaryConnector() = default;
+
+  // The key for chunks of a session whose HelloArrived has come and which is not answered yet, if
+  // sealing was agreed on.
+  virtual std::optional<SealKey> SealKeyOf(SessionId session) const = 0;
 
   // Answers the Hello that came last.
   virtual void Accept(const Welcome& welcome) = 0;

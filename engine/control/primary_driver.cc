@@ -186,16 +186,29 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
     for (Domain* other : domains_) other->DisableLogDirty();
     return primary_.OnSession(session, false, false, now_ns);
   }
+  shipper_.reset();
+  builder_.reset();
+  seal_.reset();
+  if (IsSealed(opened.memory.features)) {
+    absl::StatusOr<std::unique_ptr<SealStage>> seal =
+        SealStage::Create(opened.memory.seal_key, pool_.workers());
+    if (!seal.ok()) {
+      last_error_ = seal.status();
+      return primary_.OnSession(session, false, false, now_ns);
+    }
+    seal_ = *std::move(seal);
+  }
   // A log that was off has seen nothing: what an older replica lacks is unknown.
   const bool log_was_on = std::exchange(log_dirty_, true);
   builder_ = std::make_unique<EpochBuilder>(domains_, *sets_, opened.memory.staging.bytes,
                                             opened.memory.geometry.slot_bytes, pool_, clock_,
-                                            codec_.get());
+                                            codec_.get(), seal_.get());
   if (codec_ != nullptr) {
     codec_->BeginSession(opened.memory.features, opened.memory.image.bytes,
                          opened.memory.geometry.slot_bytes);
   }
-  shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_);
+  shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_,
+                                            seal_ == nullptr ? nullptr : &seal_->records());
   counters_.sync_pages = 0;
   primary_.OnSession(session, true, opened.base_accepted && log_was_on, now_ns);
 }

@@ -23,6 +23,7 @@
 #include "engine/primary/output_buffer.h"
 #include "engine/primary/phase_times.h"
 #include "engine/primary/primary.h"
+#include "engine/primary/seal_stage.h"
 
 namespace haven {
 
@@ -163,6 +164,7 @@ class PrimaryDriver : private PrimaryActions {
   std::vector<Domain*> domains_;
   std::unique_ptr<DirtySets> sets_;
   std::unique_ptr<CodecStage> codec_;
+  std::unique_ptr<SealStage> seal_;  // Null: the session is not sealed.
   std::unique_ptr<EpochBuilder> builder_;
   std::unique_ptr<EpochShipper> shipper_;
   std::unique_ptr<PhaseTimes> times_;

@@ -9,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/beat_lane.h"
 #include "engine/control/message_io.h"
+#include "engine/replica/features.h"
 #include "engine/replica/peer_block.h"
 
 namespace haven {
@@ -104,7 +105,12 @@ absl::StatusOr<DialedSession> Dialer::Ask(const std::string& address, const Time
   HAVEN_RETURN_IF_ERROR(Join(*channel, session));
   if (cancel_.is_set()) return Cancelled();
   HAVEN_ASSIGN_OR_RETURN(const Welcome welcome, Greet(*channel, limit));
-  const absl::Status settled = Settle(welcome, limit, session.get());
+  absl::Status settled = Settle(welcome, limit, session.get());
+  if (settled.ok() && IsSealed(welcome.agreement.features)) {
+    const absl::StatusOr<ChannelKey> key = channel->ExportKey(hello_.session);
+    if (key.ok()) session->memory.seal_key = *key;
+    settled = key.status();
+  }
   if (settled.ok()) return DialedSession{session, std::move(channel), welcome.base_accepted};
   const Drop drop = {hello_.session, DropReason::kInternal, std::string(settled.message())};
   SendMessage(*channel, drop, options_.step_timeout).IgnoreError();

@@ -100,10 +100,12 @@ absl::Status SessionLoop::OpenDriver() {
   const PrimaryConnectorOptions options = {.offer = options_.setup.offer,
                                            .step_timeout = options_.step_timeout,
                                            .link_timeout = options_.link_timeout};
-  HAVEN_ASSIGN_OR_RETURN(connector_,
-                         TransportPrimaryConnector::Create(*seams_.transport, options, setup_.terms,
-                                                           setup_.memory, std::move(setup_.channel),
-                                                           setup_.hello.session, *door_, *pump_));
+  FirstHello first = {.channel = std::move(setup_.channel),
+                      .session = setup_.hello.session,
+                      .seal_key = setup_.seal_key};
+  HAVEN_ASSIGN_OR_RETURN(connector_, TransportPrimaryConnector::Create(
+                                         *seams_.transport, options, setup_.terms, setup_.memory,
+                                         std::move(first), *door_, *pump_));
   HAVEN_ASSIGN_OR_RETURN(driver_, BackupDriver::Create(options_.driver, Parts(), *connector_,
                                                        *arbiter_, ids_, clock_, *status_));
   driver_->SetApplyDelay(options_.apply_delay_ns);

@@ -9,6 +9,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/beat_lane.h"
 #include "engine/control/message_io.h"
+#include "engine/replica/features.h"
 #include "engine/replica/ram_run.h"
 
 namespace haven {
@@ -88,6 +89,11 @@ absl::StatusOr<SessionSetup> SetUpSession(Transport& transport, const SetupOptio
   TermsDecision decision = DecideTerms(setup.hello, options.offer, options.journal);
   if (!decision.terms.has_value()) return refused(decision.refuse);
   setup.terms = *std::move(decision.terms);
+  if (IsSealed(setup.terms.agreement.features)) {
+    const absl::StatusOr<ChannelKey> key = channel.ExportKey(setup.hello.session);
+    if (!key.ok()) return RefusePeer(channel, RefuseCode::kFeature, key.status());
+    setup.seal_key = *key;
+  }
   if (options.admit != nullptr) {
     const std::optional<Refuse> refuse = options.admit(setup.hello);
     if (refuse.has_value()) return refused(*refuse);

@@ -34,6 +34,7 @@ struct SessionSetup {
   std::unique_ptr<ControlChannel> channel;
   Hello hello;
   SessionTerms terms;
+  std::optional<SealKey> seal_key;  // If sealing was agreed on.
   std::vector<std::unique_ptr<ReplicaDomain>> replicas;
   std::shared_ptr<BackupMemory> memory;
 };

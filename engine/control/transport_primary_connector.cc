@@ -13,13 +13,14 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/message_io.h"
 #include "engine/control/session_dialer.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 
 absl::StatusOr<std::unique_ptr<TransportPrimaryConnector>> TransportPrimaryConnector::Create(
     Transport& transport, PrimaryConnectorOptions options, SessionTerms terms,
-    std::shared_ptr<BackupMemory> memory, std::unique_ptr<ControlChannel> channel,
-    SessionId first_session, SessionDoor& door, HeartbeatPump& pump) {
+    std::shared_ptr<BackupMemory> memory, FirstHello first, SessionDoor& door,
+    HeartbeatPump& pump) {
   HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker, Worker::Start("haven-links"));
   HAVEN_RETURN_IF_ERROR(poll.Add(worker->fd()));
@@ -27,7 +28,10 @@ absl::StatusOr<std::unique_ptr<TransportPrimaryConnector>> TransportPrimaryConne
   std::unique_ptr<TransportPrimaryConnector> connector(new TransportPrimaryConnector(
       transport, std::move(options), std::move(terms), std::move(memory), door, pump,
       std::move(poll), std::move(worker)));
-  connector->candidates_.push_back({first_session, std::move(channel), /*attached=*/true});
+  connector->candidates_.push_back({.session = first.session,
+                                    .channel = std::move(first.channel),
+                                    .seal_key = first.seal_key,
+                                    .attached = true});
   return connector;
 }
 
@@ -49,6 +53,13 @@ TransportPrimaryConnector::TransportPrimaryConnector(Transport& transport,
 TransportPrimaryConnector::~TransportPrimaryConnector() {
   CloseLinks();
   worker_.reset();
+}
+
+std::optional<SealKey> TransportPrimaryConnector::SealKeyOf(SessionId session) const {
+  for (const Candidate& candidate : candidates_) {
+    if (candidate.session == session) return candidate.seal_key;
+  }
+  return std::nullopt;
 }
 
 void TransportPrimaryConnector::Accept(const Welcome& welcome) {
@@ -120,13 +131,22 @@ void TransportPrimaryConnector::TakeHello(std::unique_ptr<ControlChannel> channe
     refuse =
         ::haven::Refuse{RefuseCode::kNotReady, "other sessions are being agreed on: try again"};
   }
+  std::optional<SealKey> seal_key;
+  if (!refuse.has_value() && IsSealed(terms_.agreement.features)) {
+    const absl::StatusOr<ChannelKey> key = channel->ExportKey(hello.session);
+    if (key.ok()) seal_key = *key;
+    if (!key.ok()) {
+      refuse = ::haven::Refuse{RefuseCode::kFeature, std::string(key.status().message())};
+    }
+  }
   if (refuse.has_value()) {
     HAVEN_LOG(kWarning, "control") << "group=" << terms_.group << " refuses " << channel->Describe()
                                    << " of node " << hello.node_id << ": " << refuse->message;
     SendMessage(*channel, *refuse, kSendTimeout).IgnoreError();
     return;
   }
-  candidates_.push_back({hello.session, std::move(channel), /*attached=*/false});
+  candidates_.push_back(
+      {.session = hello.session, .channel = std::move(channel), .seal_key = seal_key});
   events_.push_back(HelloArrived{hello});
 }
 

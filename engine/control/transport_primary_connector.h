@@ -29,6 +29,13 @@ struct BackupMemory {
   LocalRegion scratch;
 };
 
+// The channel on which the first Hello of a process came, and the session it asks for.
+struct FirstHello {
+  std::unique_ptr<ControlChannel> channel;
+  SessionId session = kNoSession;
+  std::optional<SealKey> seal_key;  // If sealing was agreed on.
+};
+
 struct PrimaryConnectorOptions {
   FeatureOffer offer;
   absl::Duration step_timeout = absl::Seconds(1);  // One call to the endpoint that may block.
@@ -54,16 +61,17 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   // Messages without use to the caller that one Next() takes; a channel with more counts as lost.
   static constexpr int kMaxMessagesPerCall = 64;
 
-  // `channel` is the one on which the first Hello came and on which memory->endpoint was made; that
-  // Hello is answered by Accept() like all others, without a HelloArrived. `transport`, `door` and
+  // memory->endpoint was made on the channel of the first Hello, which is answered by Accept() like
+  // all others, without a HelloArrived. `transport`, `door` and
   // `pump` outlive the object. ResourceExhausted: no thread or descriptor.
   static absl::StatusOr<std::unique_ptr<TransportPrimaryConnector>> Create(
       Transport& transport, PrimaryConnectorOptions options, SessionTerms terms,
-      std::shared_ptr<BackupMemory> memory, std::unique_ptr<ControlChannel> channel,
-      SessionId first_session, SessionDoor& door, HeartbeatPump& pump);
+      std::shared_ptr<BackupMemory> memory, FirstHello first, SessionDoor& door,
+      HeartbeatPump& pump);
   // Waits for the worker's current step.
   ~TransportPrimaryConnector() override;
 
+  std::optional<SealKey> SealKeyOf(SessionId session) const override;
   // `welcome.journal_region` and `session_address` are filled in here.
   void Accept(const Welcome& welcome) override;
   void Refuse(const ::haven::Refuse& refuse) override;
@@ -84,6 +92,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   struct Candidate {
     SessionId session = kNoSession;
     std::unique_ptr<ControlChannel> channel;
+    std::optional<SealKey> seal_key;
     bool attached = false;  // The endpoint was made on this very channel.
   };
   // A peer block that was imported for a link asked for.

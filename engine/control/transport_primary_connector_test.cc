@@ -56,7 +56,8 @@ class TransportPrimaryConnectorTest : public testing::Test {
     worker_->WaitIdle();
     connector_ = *TransportPrimaryConnector::Create(
         transport_, {.offer = {}, .step_timeout = kTestPatience / 4, .link_timeout = kTestPatience},
-        setup_.terms, setup_.memory, std::move(setup_.channel), kSession, *door_, *pump_);
+        setup_.terms, setup_.memory, {std::move(setup_.channel), kSession, std::nullopt}, *door_,
+        *pump_);
     endpoint_ = *plain_.MakeEndpoint(*channel_);
     peer_block_ = *endpoint_->Register(kPeerBlockBytes, RegionAccess::kRemoteWrite);
   }

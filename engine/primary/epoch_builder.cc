@@ -27,13 +27,14 @@ uint32_t SlotsOf(std::span<const std::byte> staging, uint32_t slot_bytes) {
 
 EpochBuilder::EpochBuilder(std::span<Domain* const> domains, DirtySets& sets,
                            std::span<std::byte> staging, uint32_t slot_bytes, CopyPool& pool,
-                           const Clock& clock, CodecStage* codec)
+                           const Clock& clock, CodecStage* codec, SealStage* seal)
     : domains_(domains.begin(), domains.end()),
       sets_(sets),
       staging_(staging),
       pool_(pool),
       clock_(clock),
       codec_(codec),
+      seal_(seal),
       plan_(slot_bytes, SlotsOf(staging, slot_bytes), MaxStateBytes(domains)) {
   HAVEN_CHECK_EQ(sets.domains(), domains.size());
   for (size_t i = 0; i < domains_.size(); ++i) {

@@ -17,6 +17,7 @@
 #include "engine/primary/dirty_sets.h"
 #include "engine/primary/domain.h"
 #include "engine/primary/epoch_plan.h"
+#include "engine/primary/seal_stage.h"
 #include "engine/replica/chunk.h"
 #include "engine/replica/identity.h"
 
@@ -76,10 +77,10 @@ class EpochBuilder {
   // `sets` was made from their memories in the same order. `staging` is memory that the link can
   // send from, at least one slot of `slot_bytes` (a size that JournalGeometry allows); what does
   // not make a whole slot is not used. All checked. `codec` chooses which epochs are coded, in a
-  // session that it has begun; null: none is.
+  // session that it has begun; null: none is. `seal` seals all chunks; null: they stay plain.
   EpochBuilder(std::span<Domain* const> domains, DirtySets& sets, std::span<std::byte> staging,
-               uint32_t slot_bytes, CopyPool& pool, const Clock& clock,
-               CodecStage* codec = nullptr);
+               uint32_t slot_bytes, CopyPool& pool, const Clock& clock, CodecStage* codec = nullptr,
+               SealStage* seal = nullptr);
 
   // Fetches and clears the dirty logs of all domains into `sets`.
   FetchResult Fetch();
@@ -97,7 +98,8 @@ class EpochBuilder {
   EncodeResult Encode(const ChunkIdentity& identity);
 
   // Gives the encoded epoch to another link or number: rewrites the chunks' headers only. No WRITE
-  // from staging or image may be under way.
+  // from staging or image may be under way, and the chunks are not sealed (checked): a sealed epoch
+  // is captured anew.
   EncodeResult Readdress(const ChunkIdentity& identity);
 
   // The chunks of the encoded epoch in order; chunk i begins at byte i * slot_bytes() of staging,
@@ -125,6 +127,7 @@ class EpochBuilder {
   CopyPool& pool_;
   const Clock& clock_;
   CodecStage* const codec_;
+  SealStage* const seal_;
   EpochPlan plan_;
 
   std::vector<std::vector<std::byte>> state_room_;  // One per domain, of its largest size.

@@ -94,6 +94,10 @@ EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
   } else {
     EncodePlain(own);
   }
+  if (seal_ != nullptr) {
+    seal_->Seal(
+        own.epoch, chunks_, [this](uint32_t i) { return Chunk(i); }, pool_);
+  }
   stage_ = Stage::kEncoded;
   EncodeResult result = Sum();
   result.encode_ns = clock_.NowNs() - begin_ns;
@@ -129,6 +133,7 @@ void EpochBuilder::EncodeCoded(const ChunkIdentity& identity) {
 
 EncodeResult EpochBuilder::Readdress(const ChunkIdentity& identity) {
   HAVEN_CHECK_EQ(stage_, Stage::kEncoded) << "epoch=" << identity.epoch;
+  HAVEN_CHECK(seal_ == nullptr) << "epoch=" << identity.epoch;
   const int64_t begin_ns = clock_.NowNs();
   for (uint32_t i = 0; i < chunks_.size(); ++i) {
     ChunkHeader header;

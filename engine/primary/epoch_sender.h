@@ -9,6 +9,7 @@
 #include <span>
 
 #include "engine/replica/chunk.h"
+#include "engine/replica/chunk_seal.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/control_block.h"
 #include "engine/replica/identity.h"
@@ -35,8 +36,10 @@ struct SenderOptions {
   uint32_t scratch_region = 0;
   std::span<std::byte> scratch;
   uint64_t scratch_offset = 0;
-  uint32_t max_write_bytes = 0;  // Fabric::max_write_bytes(): at least kCommitRecordBytes.
+  uint32_t max_write_bytes = 0;  // Fabric::max_write_bytes(): at least kSealedRecordBytes.
   uint32_t group_chunks = 8;     // Chunks per immediate, at least 1.
+  // Of commit records; null: they are not sealed. Outlives the sender.
+  ChunkSealer* sealer = nullptr;
 };
 
 // One epoch to send.
@@ -134,6 +137,7 @@ class EpochSender {
   WriteRequest CommitRequest() const;
   uint64_t RequestId(uint32_t request) const;
   std::span<std::byte, kCommitRecordBytes> ScratchRecord() const;
+  std::span<std::byte, kSealTagBytes> ScratchTag() const;
   SendState Fail(CompletionResult failure);
 
   const SenderOptions options_;

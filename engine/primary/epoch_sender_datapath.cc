@@ -37,6 +37,10 @@ void EpochSender::Start(const SendSpec& spec) {
                       .placement = spec.placement,
                       .totals = spec.totals},
                      ScratchRecord());
+  if (options_.sealer != nullptr) {
+    std::ranges::copy(options_.sealer->SealRecord(spec.epoch, ScratchRecord()),
+                      ScratchTag().begin());
+  }
   state_ = SendState::kSending;
 }
 
@@ -135,6 +139,7 @@ WriteRequest EpochSender::CommitRequest() const {
   request.remote = options_.journal;
   request.remote_offset = CommitSlotOffset(spec_.epoch);
   request.bytes = kCommitRecordBytes;
+  if (options_.sealer != nullptr) request.bytes += kSealTagBytes;
   request.has_immediate = true;
   request.immediate = CommitImmediate(spec_.epoch);
   return request;
@@ -145,6 +150,11 @@ uint64_t EpochSender::RequestId(uint32_t request) const { return kIdBit | starts
 std::span<std::byte, kCommitRecordBytes> EpochSender::ScratchRecord() const {
   const size_t offset = static_cast<size_t>(spec_.epoch % kCommitSlots * kCommitSlotBytes);
   return options_.scratch.subspan(offset).first<kCommitRecordBytes>();
+}
+
+std::span<std::byte, kSealTagBytes> EpochSender::ScratchTag() const {
+  const size_t offset = static_cast<size_t>(spec_.epoch % kCommitSlots * kCommitSlotBytes);
+  return options_.scratch.subspan(offset + kCommitRecordBytes).first<kSealTagBytes>();
 }
 
 void EpochSender::OnCompletion(const Completion& completion) {

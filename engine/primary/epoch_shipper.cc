@@ -33,8 +33,8 @@ const char* LinkFailureText(LinkFailure failure) {
   return "unknown";
 }
 
-EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder)
-    : memory_(memory), builder_(builder) {
+EpochShipper::EpochShipper(const SessionMemory& memory, EpochBuilder& builder, ChunkSealer* records)
+    : memory_(memory), builder_(builder), records_(records) {
   HAVEN_CHECK_OK(memory.geometry.Validate());
   HAVEN_CHECK_GE(memory.scratch.bytes.size(), EpochSender::kScratchBytes);
   HAVEN_CHECK_GE(memory.peer_block.bytes.size(), kPeerBlockBytes);
@@ -65,6 +65,7 @@ absl::Status EpochShipper::BeginLink(LinkNumber number, Link& link, RingPosition
   options.scratch_region = memory_.scratch.id;
   options.scratch = memory_.scratch.bytes.first(EpochSender::kScratchBytes);
   options.max_write_bytes = memory_.max_write_bytes;
+  options.sealer = records_;
   sender_.emplace(options, link);
   return link.PostReceives(kReceives);
 }

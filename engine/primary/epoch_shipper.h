@@ -24,6 +24,7 @@ struct SessionMemory {
   JournalGeometry geometry;
   RemoteRegion journal;    // The backup's region.
   uint64_t features = 0;   // As agreed on: features.h.
+  SealKey seal_key = {};   // If sealing was agreed on.
   LocalRegion staging;     // Captured pages, and the chunks of plain epochs; slot after slot.
   LocalRegion image = {};  // The chunks of coded epochs: as large as staging, or absent.
   LocalRegion scratch;     // EpochSender::kScratchBytes, then kHeartbeatBytes for the heartbeat.
@@ -49,8 +50,9 @@ const char* LinkFailureText(LinkFailure failure);
 // constructor only. Used by the epoch thread.
 class EpochShipper {
  public:
-  // `builder` stages in memory.staging and outlives this object.
-  EpochShipper(const SessionMemory& memory, EpochBuilder& builder);
+  // `builder` stages in memory.staging and outlives this object, and `records`, which seals the
+  // commit records; null: they stay plain.
+  EpochShipper(const SessionMemory& memory, EpochBuilder& builder, ChunkSealer* records = nullptr);
 
   // Starts on a new link, of which the backup has said where the next epoch begins and what is
   // free. `link` outlives EndLink(). InvalidArgument: the positions make no sense. Unavailable:
@@ -96,6 +98,7 @@ class EpochShipper {
 
   const SessionMemory memory_;
   EpochBuilder& builder_;
+  ChunkSealer* const records_;
   std::optional<EpochSender> sender_;
   Link* link_ = nullptr;
   LinkNumber number_ = kNoLink;

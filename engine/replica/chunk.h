@@ -6,6 +6,7 @@
 #ifndef HAVEN_ENGINE_REPLICA_CHUNK_H_
 #define HAVEN_ENGINE_REPLICA_CHUNK_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -35,11 +36,17 @@ struct ChunkIdentity {
   friend bool operator==(const ChunkIdentity&, const ChunkIdentity&) = default;
 };
 
+// What authenticates a sealed chunk or commit record (chunk_seal.h).
+inline constexpr size_t kSealTagBytes = 16;
+using SealTag = std::array<std::byte, kSealTagBytes>;
+
 struct ChunkHeader {
   ChunkIdentity identity{};
   uint32_t payload_bytes = 0;  // A multiple of 16, at least 16.
   uint32_t frame_count = 0;    // At least 1.
-  uint32_t payload_crc = 0;    // CRC32C of the payload.
+  uint32_t payload_crc = 0;    // CRC32C of the payload; 0 if it is sealed.
+  bool sealed = false;
+  SealTag tag{};  // Of a sealed chunk.
 
   friend bool operator==(const ChunkHeader&, const ChunkHeader&) = default;
 };

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 
 #include "engine/base/byte_order.h"
@@ -15,7 +16,13 @@ namespace {
 
 constexpr char kWhat[] = "chunk header";
 constexpr uint32_t kMagic = SectionMagic('C', 'K');
-constexpr size_t kReservedBytes = 14;
+// Bits of the flags.
+constexpr uint16_t kSealedFlag = 1;
+// Behind the kind: reserved, or what of the tag does not stand in the place of the payload's CRC.
+constexpr size_t kTailBytes = 14;
+constexpr size_t kReservedBehindTag = 2;
+constexpr size_t kTagHeadBytes = sizeof(uint32_t);
+static_assert(kTagHeadBytes + kTailBytes - kReservedBehindTag == kSealTagBytes);
 
 absl::Status CheckHeader(const ChunkHeader& header, uint16_t kind, size_t slot_bytes) {
   if (!IsKnownEpochKind(kind)) return FieldError(kWhat, "kind", kind, "1 (sync) or 2 (checkpoint)");
@@ -43,16 +50,22 @@ uint32_t EncodeChunkHeader(const ChunkHeader& header, std::span<std::byte, kChun
   ByteWriter writer(out);
   writer.PutU32(kMagic);
   writer.PutU16(kFormatVersion);
-  writer.PutU16(0);
+  writer.PutU16(header.sealed ? kSealedFlag : uint16_t{0});
   writer.PutU64(header.identity.session);
   writer.PutU32(header.identity.link);
   writer.PutU32(header.identity.index);
   writer.PutU64(header.identity.epoch);
   writer.PutU32(header.payload_bytes);
   writer.PutU32(header.frame_count);
-  writer.PutU32(header.payload_crc);
+  const std::span<const std::byte> tag = header.tag;
+  if (header.sealed) {
+    writer.PutBytes(tag.first(kTagHeadBytes));
+  } else {
+    writer.PutU32(header.payload_crc);
+  }
   writer.PutU16(static_cast<uint16_t>(header.identity.kind));
-  writer.PutZeros(kReservedBytes);
+  if (header.sealed) writer.PutBytes(tag.subspan(kTagHeadBytes));
+  writer.PutZeros(header.sealed ? kReservedBehindTag : kTailBytes);
   return SealSection(out);
 }
 
@@ -62,17 +75,28 @@ absl::Status DecodeChunkHeader(std::span<const std::byte> slot, ChunkHeader* out
   HAVEN_RETURN_IF_ERROR(SnapshotSection(kWhat, kMagic, slot, copy));
   ByteReader reader(copy);
   reader.Skip(sizeof(uint32_t) + sizeof(uint16_t));  // Magic and version.
-  HAVEN_RETURN_IF_ERROR(CheckReserved(kWhat, reader, 2));
   ChunkHeader header;
+  const uint16_t flags = reader.GetU16();
+  if (flags > kSealedFlag) return FieldError(kWhat, "flags", flags, "0 or 1 (sealed)");
+  header.sealed = flags == kSealedFlag;
   header.identity.session = reader.GetU64();
   header.identity.link = reader.GetU32();
   header.identity.index = reader.GetU32();
   header.identity.epoch = reader.GetU64();
   header.payload_bytes = reader.GetU32();
   header.frame_count = reader.GetU32();
-  header.payload_crc = reader.GetU32();
+  if (header.sealed) {
+    std::ranges::copy(reader.GetBytes(kTagHeadBytes), header.tag.begin());
+  } else {
+    header.payload_crc = reader.GetU32();
+  }
   const uint16_t kind = reader.GetU16();
-  HAVEN_RETURN_IF_ERROR(CheckReserved(kWhat, reader, kReservedBytes));
+  if (header.sealed) {
+    std::ranges::copy(reader.GetBytes(kSealTagBytes - kTagHeadBytes),
+                      header.tag.begin() + kTagHeadBytes);
+  }
+  HAVEN_RETURN_IF_ERROR(
+      CheckReserved(kWhat, reader, header.sealed ? kReservedBehindTag : kTailBytes));
   HAVEN_RETURN_IF_ERROR(CheckHeader(header, kind, slot.size()));
   header.identity.kind = static_cast<EpochKind>(kind);
   *out = header;

@@ -102,7 +102,7 @@ TEST(ChunkHeaderTest, EachWrongFieldIsNamed) {
   const Damage cases[] = {
       {0, 4, 7, "magic is 7,"},
       {4, 2, 0, "version is 0,"},
-      {6, 2, 1, "reserved byte at offset 6 is 1,"},
+      {6, 2, 2, "flags is 2,"},
       {8, 8, 0, "session is 0,"},
       {16, 4, 0, "link is 0,"},
       {24, 8, 0, "epoch is 0,"},

@@ -4,7 +4,8 @@
 // (docs/replica-format.md). Its parts are written by single WRITEs and carry their own CRC32C.
 //
 //   offset 0      heartbeat of the primary, 64 bytes (heartbeat.h)
-//   offset 1024   commit slot 0, 1024 bytes, the record at its start (commit_record.h)
+//   offset 1024   commit slot 0, 1024 bytes, the record at its start (commit_record.h), and behind
+//                 it the tag if it is sealed (chunk_seal.h)
 //   offset 2048   commit slot 1
 //
 // The bytes between are reserved: nobody writes or reads them.
@@ -13,6 +14,7 @@
 
 #include <cstdint>
 
+#include "engine/replica/chunk.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/heartbeat.h"
 #include "engine/replica/layout.h"
@@ -25,7 +27,9 @@ inline constexpr uint64_t kCommitSlotBytes = 1024;
 inline constexpr uint64_t kCommitSlots = 2;
 
 static_assert(kPrimaryHeartbeatOffset + kHeartbeatBytes <= kCommitSlotsOffset);
-static_assert(kCommitRecordBytes <= kCommitSlotBytes);
+// A sealed record is followed by its tag.
+inline constexpr uint64_t kSealedRecordBytes = kCommitRecordBytes + kSealTagBytes;
+static_assert(kSealedRecordBytes <= kCommitSlotBytes);
 static_assert(kCommitSlotsOffset + kCommitSlots * kCommitSlotBytes <= kControlBlockBytes);
 
 // Offset in the region of the slot for the record with this commit index. Two slots in turn: the

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "engine/replica/chunk.h"
+#include "engine/replica/chunk_seal.h"
 #include "engine/replica/coded_frame_check.h"
 #include "engine/replica/commit_record.h"
 #include "engine/replica/frame.h"
@@ -32,9 +33,11 @@ struct EpochTarget {
 // first error ends the epoch: every later call but Begin() returns FailedPrecondition.
 class EpochValidator {
  public:
-  // The domains of the session in their order: 1 .. kMaxDomains (checked). `coded` outlives the
-  // validator; without it frames of coded pages are refused.
-  explicit EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded = nullptr);
+  // The domains of the session in their order: 1 .. kMaxDomains (checked). `coded` and `opener`
+  // outlive the validator; without the one, frames of coded pages are refused; without the other,
+  // sealed chunks are, and with it all others.
+  explicit EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded = nullptr,
+                          ChunkOpener* opener = nullptr);
 
   // Starts an epoch and forgets the last one. `states` is empty, or has one buffer a domain of at
   // least its max_state_bytes (checked): AddChunk() then copies the states there as it checks them,
@@ -64,6 +67,7 @@ class EpochValidator {
   enum class Phase : uint8_t { kIdle, kOpen, kDone };
 
   absl::Status CheckChunk(std::span<const std::byte> slot, uint32_t index);
+  static absl::Status CheckPlain(const ChunkHeader& header, std::span<const std::byte> payload);
   absl::Status CheckIdentity(const ChunkIdentity& identity, uint32_t index) const;
   absl::Status CheckPages(const Frame& frame);
   absl::Status CheckRun(const Frame& frame, Gfn* end);
@@ -77,6 +81,7 @@ class EpochValidator {
   std::array<EpochTarget, kMaxDomains> targets_{};
   uint16_t domain_count_ = 0;
   CodedFrameCheck* coded_;
+  ChunkOpener* opener_;
 
   Phase phase_ = Phase::kIdle;
   ChunkIdentity identity_;  // Of the epoch; `index` is that of the next chunk.

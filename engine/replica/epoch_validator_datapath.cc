@@ -12,8 +12,9 @@
 
 namespace haven {
 
-EpochValidator::EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded)
-    : domain_count_(static_cast<uint16_t>(targets.size())), coded_(coded) {
+EpochValidator::EpochValidator(std::span<const EpochTarget> targets, CodedFrameCheck* coded,
+                               ChunkOpener* opener)
+    : domain_count_(static_cast<uint16_t>(targets.size())), coded_(coded), opener_(opener) {
   HAVEN_CHECK_GE(targets.size(), 1u);
   HAVEN_CHECK_LE(targets.size(), kMaxDomains);
   for (const EpochTarget& target : targets) HAVEN_CHECK(target.memory != nullptr);
@@ -56,10 +57,13 @@ absl::Status EpochValidator::CheckChunk(std::span<const std::byte> slot, uint32_
   ChunkTotals totals;
   HAVEN_RETURN_IF_ERROR(DecodeChunkHeader(slot, &header, &totals.chunk_crc));
   HAVEN_RETURN_IF_ERROR(CheckIdentity(header.identity, index));
-  const std::span<const std::byte> payload = ChunkPayload(slot, header);
-  const uint32_t payload_crc = Crc32c(payload);
-  if (payload_crc != header.payload_crc && !HAVEN_MUTANT(kApplyBeforeVerify)) {
-    return CrcError("chunk header", "payload_crc", header.payload_crc, payload_crc);
+  std::span<const std::byte> payload = ChunkPayload(slot, header);
+  if (opener_ != nullptr) {
+    const absl::StatusOr<std::span<const std::byte>> plain = opener_->Open(header, payload);
+    if (!plain.ok()) return plain.status();
+    payload = *plain;
+  } else {
+    HAVEN_RETURN_IF_ERROR(CheckPlain(header, payload));
   }
   FrameCursor cursor(payload);
   Frame frame;
@@ -78,6 +82,16 @@ absl::Status EpochValidator::CheckChunk(std::span<const std::byte> slot, uint32_
   totals.frame_count = header.frame_count;
   totals_.Add(totals);
   return absl::OkStatus();
+}
+
+absl::Status EpochValidator::CheckPlain(const ChunkHeader& header,
+                                        std::span<const std::byte> payload) {
+  if (header.sealed) return FieldError("chunk header", "flags", 1, "0: no sealing was agreed on");
+  const uint32_t payload_crc = Crc32c(payload);
+  if (payload_crc == header.payload_crc || HAVEN_MUTANT(kApplyBeforeVerify)) {
+    return absl::OkStatus();
+  }
+  return CrcError("chunk header", "payload_crc", header.payload_crc, payload_crc);
 }
 
 absl::Status EpochValidator::CheckIdentity(const ChunkIdentity& identity, uint32_t index) const {

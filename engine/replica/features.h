@@ -21,7 +21,7 @@ enum class Feature : uint64_t {
   kChangedBlocks = uint64_t{1} << 0,  // Frames of changed blocks of a page (FGBI).
   kSameAs = uint64_t{1} << 1,         // Frames that name an equal page instead of carrying it.
   kCompression = uint64_t{1} << 2,    // Frames with compressed bodies.
-  kSeal = uint64_t{1} << 3,           // Chunks and commit records encrypted and authenticated.
+  kSeal = uint64_t{1} << 3,           // Sealed chunks and commit records (chunk_seal.h).
 };
 
 // Each lets frames of coded pages say more; with any of them there are such frames.
@@ -29,9 +29,16 @@ inline constexpr uint64_t kCodecFeatures = static_cast<uint64_t>(Feature::kChang
                                            static_cast<uint64_t>(Feature::kSameAs) |
                                            static_cast<uint64_t>(Feature::kCompression);
 
-// Bits of features that this build implements. The bits above are reserved names until they are
-// here.
-inline constexpr uint64_t kImplementedFeatures = kCodecFeatures;
+// Bits of features that this build implements.
+inline constexpr uint64_t kImplementedFeatures =
+    kCodecFeatures | static_cast<uint64_t>(Feature::kSeal);
+
+// Those that are used without being asked for.
+inline constexpr uint64_t kUsualFeatures = kCodecFeatures;
+
+inline constexpr bool IsSealed(uint64_t features) {
+  return (features & static_cast<uint64_t>(Feature::kSeal)) != 0;
+}
 
 // "changed-blocks", "same-as", "compression", "seal"; "" for a bit without a name. `bit` is 0
 // .. 63.
@@ -41,8 +48,8 @@ absl::string_view FeatureName(unsigned bit);
 struct FeatureOffer {
   uint16_t version_min = kMinFormatVersion;
   uint16_t version_max = kFormatVersion;
-  uint64_t required = 0;                     // Without these it refuses.
-  uint64_t optional = kImplementedFeatures;  // These it can use as well.
+  uint64_t required = 0;               // Without these it refuses.
+  uint64_t optional = kUsualFeatures;  // These it can use as well.
 
   friend bool operator==(const FeatureOffer&, const FeatureOffer&) = default;
 };

@@ -24,7 +24,7 @@ TEST(NegotiateFeaturesTest, TwoOfThisBuildAgree) {
   const absl::StatusOr<FeatureAgreement> agreed = NegotiateFeatures({}, {});
   ASSERT_TRUE(agreed.ok()) << agreed.status();
   EXPECT_EQ(agreed->version, kFormatVersion);
-  EXPECT_EQ(agreed->features, kImplementedFeatures);
+  EXPECT_EQ(agreed->features, kUsualFeatures);
 }
 
 TEST(NegotiateFeaturesTest, UnknownOptionalBitIsLeftOut) {

@@ -292,6 +292,22 @@ void AddControlMessages(Seeds& seeds) {
   }
 }
 
+// A byte to change, the bits to flip, and a payload of two frames' size.
+void AddSealedChunks(Seeds& seeds) {
+  const auto add = [&](const std::string& name, uint16_t place, uint8_t flip) {
+    Bytes bytes(3 + 2 * kFrameAlignment, std::byte{0x31});
+    StoreLe16(bytes.data(), place);
+    bytes[2] = std::byte{flip};
+    seeds["sealed_chunk_fuzz/" + name] = std::move(bytes);
+  };
+  add("untouched", 0, 0);
+  add("flags", 6, 1);
+  add("index", 20, 1);
+  add("tag_head", 40, 0x80);
+  add("tag_tail", 57, 1);
+  add("payload", kChunkHeaderBytes + 5, 0x10);
+}
+
 }  // namespace
 
 std::map<std::string, std::vector<std::byte>> FuzzSeeds() {
@@ -301,6 +317,7 @@ std::map<std::string, std::vector<std::byte>> FuzzSeeds() {
   AddEpochs(seeds);
   AddCodedEpochs(seeds);
   AddControlMessages(seeds);
+  AddSealedChunks(seeds);
   return seeds;
 }
 

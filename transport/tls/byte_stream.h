@@ -29,6 +29,16 @@ class ByteStream {
   virtual absl::StatusOr<Progress> Read(std::span<std::byte> room) = 0;
   virtual absl::StatusOr<Progress> Write(std::span<const std::byte> bytes) = 0;
 
+  // Whether what is sent is secret and the peer authenticated; only then are there secrets to
+  // export.
+  virtual bool secure() const { return false; }
+  // Fills `secret` with what this stream's two ends alone can know, by `context` (RFC 8446 section
+  // 7.5). Internal: it can not be made.
+  virtual absl::Status ExportSecret(std::span<const std::byte> /*context*/,
+                                    std::span<std::byte> /*secret*/) const {
+    return absl::InternalError("a plain stream has no secret");
+  }
+
   virtual int fd() const = 0;
   // Who the peer has proved to be, for messages; empty if it has proved nothing.
   virtual std::string PeerName() const = 0;

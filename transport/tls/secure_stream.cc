@@ -20,6 +20,9 @@ namespace {
 constexpr absl::string_view kCompareKeys =
     "; both hosts need the same pre-shared key, or certificates of the same authority";
 
+// Of the secrets that are exported (RFC 5705).
+constexpr absl::string_view kExportLabel = "EXPORTER-haven-engine-seal";
+
 // What the peer's alert, or this side's own finding, says about who the peer is.
 bool IsAboutIdentity(int reason) {
   switch (reason) {
@@ -73,6 +76,20 @@ class SecureStream final : public ByteStream {
     size_t sent = 0;
     return Outcome([&] { return SSL_write_ex(ssl_.get(), bytes.data(), bytes.size(), &sent); }, 0,
                    &sent);
+  }
+
+  bool secure() const override { return true; }
+
+  absl::Status ExportSecret(std::span<const std::byte> context,
+                            std::span<std::byte> secret) const override {
+    ERR_clear_error();
+    const int made = SSL_export_keying_material(
+        ssl_.get(), reinterpret_cast<unsigned char*>(secret.data()), secret.size(),
+        kExportLabel.data(), kExportLabel.size(),
+        reinterpret_cast<const unsigned char*>(context.data()), context.size(), 1);
+    if (made == 1) return absl::OkStatus();
+    return absl::InternalError(
+        absl::StrCat("no secret of this TLS channel: ", TakeOpensslErrors()));
   }
 
   int fd() const override { return socket_.get(); }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/byte_order.h"
 #include "engine/base/status_macros.h"
 
 namespace haven {
@@ -108,6 +109,15 @@ absl::Status TlsControlChannel::Greet(const Incarnation& own, StreamSide side, b
   HAVEN_ASSIGN_OR_RETURN(peer_, DecodeGreeting(theirs));
   if (!speaks_first) HAVEN_RETURN_IF_ERROR(SendAll(ours, deadline));
   return absl::OkStatus();
+}
+
+absl::StatusOr<ChannelKey> TlsControlChannel::ExportKey(uint64_t context) const {
+  ChannelKey key;
+  if (!stream_->secure()) return ControlChannel::ExportKey(context);
+  std::array<std::byte, sizeof(context)> bytes;
+  StoreLe64(bytes.data(), context);
+  HAVEN_RETURN_IF_ERROR(stream_->ExportSecret(bytes, key));
+  return key;
 }
 
 std::string TlsControlChannel::Describe() const {

@@ -44,6 +44,7 @@ class TlsControlChannel final : public ControlChannel {
 
   absl::Status Send(std::span<const std::byte> message, absl::Duration timeout) override;
   absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() override;
+  absl::StatusOr<ChannelKey> ExportKey(uint64_t context) const override;
   int fd() const override { return stream_->fd(); }
   // "rdma:10.0.0.2:7000 node b".
   std::string Describe() const override;

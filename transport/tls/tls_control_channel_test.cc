@@ -112,6 +112,33 @@ TEST_P(EveryKind, EachSideLearnsTheOthersIncarnation) {
   EXPECT_NE(a_->peer(), Incarnation{});
 }
 
+TEST_P(EveryKind, AMessageWaitsForNoReader) {
+  EXPECT_TRUE(a_->Send(Bytes(64 << 10, 1), absl::ZeroDuration()).ok());
+}
+
+TEST_P(EveryKind, OnlyTlsHasASecretAndBothEndsHaveTheSame) {
+  const absl::StatusOr<ChannelKey> own = a_->ExportKey(7);
+  const absl::StatusOr<ChannelKey> theirs = b_->ExportKey(7);
+  if (std::string(GetParam()) == "insecure") {
+    EXPECT_TRUE(absl::IsFailedPrecondition(own.status())) << own.status();
+    EXPECT_TRUE(absl::IsFailedPrecondition(theirs.status())) << theirs.status();
+    return;
+  }
+  ASSERT_TRUE(own.ok() && theirs.ok()) << own.status() << theirs.status();
+  EXPECT_EQ(*own, *theirs);
+  EXPECT_NE(*own, ChannelKey{});
+  EXPECT_NE(*own, *a_->ExportKey(8));
+}
+
+TEST(TlsControlChannel, EachConnectionHasASecretOfItsOwn) {
+  KeyFolder keys;
+  const CredentialOptions options = keys.Psk("key");
+  const TlsChannelPair first = Pair(options, options);
+  const TlsChannelPair second = Pair(options, options);
+  ASSERT_TRUE(first.connector.ok() && second.connector.ok());
+  EXPECT_NE(*(*first.connector)->ExportKey(7), *(*second.connector)->ExportKey(7));
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, EveryKind, ::testing::Values("insecure", "psk", "certificates"),
                          [](const auto& one) { return std::string(one.param); });
 
