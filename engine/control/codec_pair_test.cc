@@ -29,8 +29,11 @@ class CodecPairTest : public testing::TestWithParam<CodecMode> {
     session_options_.driver.apply_threads = 2;
   }
 
-  void Start() {
+  void StartBackup() {
     backup_.emplace(backup_transport_, address_, session_options_, factory_, arbiter_);
+  }
+  void Start() {
+    StartBackup();
     EngineSeams seams;
     seams.guests = {{&guest_, &guest_}};
     seams.output = &guest_;
@@ -101,6 +104,40 @@ TEST_P(CodecPairTest, LostLinksAndModesThatChangeLeaveItWhole) {
     ASSERT_TRUE(ReleasesMore());
   }
   EXPECT_EQ(backup_->sessions(), 1u);
+  engine_->Destroy();
+  ExpectWholePromotion();
+}
+
+// Solo, and then the old copy is the base of the next session: what the guest wrote meanwhile is
+// not what the codec knows of the copy.
+TEST_P(CodecPairTest, ACopyThatIsProtectedAgainIsWhole) {
+  engine_options_.driver.protocol.rearm_ns = 300 * kNsPerMs;
+  Start();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore());
+  engine_faults_.refuse_lanes = true;
+  ++engine_faults_.broken_links;
+  ASSERT_TRUE(WaitFor([&] { return arbiter_->value(kTestGroup)->mode == RegisterMode::kSolo; }));
+  engine_faults_.refuse_lanes = false;
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  EXPECT_EQ(backup_->sessions(), 1u);
+  ASSERT_TRUE(ReleasesMore(60));
+  engine_->Destroy();
+  ExpectWholePromotion();
+}
+
+TEST_P(CodecPairTest, ANewCopyAfterALostBackupIsWhole) {
+  Start();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore());
+  backup_.reset();
+  ASSERT_TRUE(WaitFor([&] { return arbiter_->value(kTestGroup)->mode == RegisterMode::kSolo; }));
+  StartBackup();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  ASSERT_TRUE(ReleasesMore(60));
+  EXPECT_TRUE(engine_->Status().codec.agreed);
   engine_->Destroy();
   ExpectWholePromotion();
 }
