@@ -2,33 +2,15 @@
 //
 // A good epoch is received, committed, applied and released without an allocation.
 #include <array>
-#include <atomic>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "engine/backup/applier.h"
 #include "engine/backup/journal_reader_test_util.h"
+#include "engine/base/allocations_testing.h"
 #include "engine/codec/codec_testing.h"
 #include "engine/replica/features.h"
 #include "gtest/gtest.h"
-
-namespace {
-
-// Worker threads count as well.
-std::atomic<size_t> g_allocations{0};
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++g_allocations;
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace haven {
 namespace {
@@ -69,15 +51,15 @@ TEST_P(ApplierAllocationTest, AGoodEpochAllocatesNothing) {
     ASSERT_GT(chunks, backup.geometry.ring_slots);
     std::array<uint32_t, 2> extents{};
 
-    const size_t before_grant = g_allocations;
+    const size_t before_grant = AllocationCount();
     ASSERT_TRUE(backup.ledger.GrantExtents(epoch, extents).ok());
-    EXPECT_EQ(g_allocations, before_grant);
+    EXPECT_EQ(AllocationCount(), before_grant);
 
     const CommitRecord record = backup.journal.Place(backup.ledger.next(), 6, extents);
     backup.journal.WriteChunks(record, 0, chunks);
     backup.journal.WriteRecord(record);
 
-    const size_t before = g_allocations;
+    const size_t before = AllocationCount();
     const bool announced = backup.reader.OnImmediate(TestJournal::ChunksImmediate(chunks)).ok();
     const auto committed = backup.reader.OnImmediate(CommitImmediate(epoch));
     ASSERT_TRUE(announced && committed.ok());
@@ -85,7 +67,7 @@ TEST_P(ApplierAllocationTest, AGoodEpochAllocatesNothing) {
     const bool applied = (*applier)->Drain().ok();
     const std::optional<AppliedEpoch> finished = (*applier)->PopFinished();
     backup.ledger.Release(finished->epoch);
-    const size_t after = g_allocations;
+    const size_t after = AllocationCount();
 
     EXPECT_TRUE(applied);
     EXPECT_EQ(after, before) << "epoch " << epoch;

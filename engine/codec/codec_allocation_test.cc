@@ -1,25 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // An epoch is encoded, checked, applied and acknowledged without an allocation.
-#include <atomic>
-#include <cstdlib>
-#include <new>
 
+#include "engine/base/allocations_testing.h"
 #include "engine/codec/codec_testing.h"
 #include "gtest/gtest.h"
-
-namespace {
-std::atomic<size_t> g_allocations{0};
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++g_allocations;
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace haven {
 namespace {
@@ -44,7 +29,7 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
     for (uint32_t gfn = 0; gfn < 256; ++gfn) {
       for (int i = 0; i < 9; ++i) guest.Page(gfn)[random.Below(kPageBytes)] ^= std::byte{1};
     }
-    const size_t before = g_allocations;
+    const size_t before = AllocationCount();
     codec.BeginEpoch({.compression = static_cast<Compression>(epoch % kCompressions)}, {&run, 1});
     pages.Begin();
     for (uint32_t first = 0; first < 256; first += kMaxCodedPages) {
@@ -63,7 +48,7 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
     } else {
       codec.Acknowledge();
     }
-    EXPECT_EQ(g_allocations, before) << "epoch " << epoch;
+    EXPECT_EQ(AllocationCount(), before) << "epoch " << epoch;
   }
 }
 

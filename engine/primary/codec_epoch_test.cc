@@ -3,14 +3,12 @@
 // Epochs through builder and codec to a replica that checks and applies them as the backup does.
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <new>
 #include <string>
 #include <vector>
 
+#include "engine/base/allocations_testing.h"
 #include "engine/base/manual_clock.h"
 #include "engine/base/random.h"
 #include "engine/codec/coded_epoch_check.h"
@@ -20,22 +18,6 @@
 #include "engine/replica/features.h"
 #include "engine/replica/layout.h"
 #include "gtest/gtest.h"
-
-namespace {
-
-// Worker threads count as well.
-std::atomic<size_t> g_allocations{0};
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++g_allocations;
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace haven {
 namespace {
@@ -363,7 +345,7 @@ TEST(CodecEpoch, NoEpochAllocates) {
       Random random(7);
       for (int epoch = 0; epoch < 12; ++epoch) {
         pair.WriteRandomPages(random, 100);
-        const size_t before = g_allocations;
+        const size_t before = AllocationCount();
         const bool captured = pair.Capture(EpochKind::kCheckpoint);
         const EncodeResult encoded = pair.builder->Encode(pair.NextIdentity());
         const bool good = pair.Validate(encoded).ok();
@@ -373,7 +355,7 @@ TEST(CodecEpoch, NoEpochAllocates) {
         } else {
           pair.Acknowledge();
         }
-        const size_t after = g_allocations;
+        const size_t after = AllocationCount();
         ASSERT_TRUE(captured && good);
         EXPECT_EQ(after, before) << "epoch " << epoch;
       }

@@ -4,30 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "engine/base/allocations_testing.h"
 #include "engine/replica/chunk_writer.h"
 #include "engine/replica/control_block.h"
 #include "engine/replica/epoch_validator.h"
 #include "engine/replica/peer_block.h"
 #include "engine/replica/testing.h"
-
-namespace {
-
-size_t g_allocations = 0;
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++g_allocations;
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace haven {
 namespace {
@@ -84,18 +68,18 @@ TEST(NoAllocationTest, AGoodEpochAllocatesNothing) {
   const GuestMemory guest = MakeGuest(100);
   const EpochTarget target = {.memory = &guest, .max_state_bytes = 64};
   EpochValidator validator(std::span(&target, 1));
-  const size_t before = g_allocations;
+  const size_t before = AllocationCount();
   const bool good = Replicate(slot, validator, states);
-  const size_t during = g_allocations - before;
+  const size_t during = AllocationCount() - before;
   EXPECT_TRUE(good);
   EXPECT_EQ(during, 0u);
 }
 
 TEST(NoAllocationTest, TheCounterCounts) {
-  const size_t before = g_allocations;
+  const size_t before = AllocationCount();
   const std::vector<std::byte> memory(100);
   EXPECT_EQ(memory.size(), 100u);
-  EXPECT_EQ(g_allocations, before + 1);
+  EXPECT_EQ(AllocationCount(), before + 1);
 }
 
 }  // namespace

@@ -5,35 +5,19 @@
 #include <linux/rtnetlink.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/base/allocations_testing.h"
 #include "engine/base/manual_clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "xen/output/fake_kernel_testing.h"
-
-namespace {
-
-size_t g_allocations = 0;
-
-}  // namespace
-
-void* operator new(size_t bytes) {
-  ++g_allocations;
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace haven {
 namespace {
@@ -182,14 +166,14 @@ TEST_F(PlugOutputTest, TheEpochPathAllocatesNothing) {
   ASSERT_TRUE(output->Hold().ok());
   requests.Acknowledge();
   const uint64_t requests_before = output->counters().requests;
-  const size_t before = g_allocations;
+  const size_t before = AllocationCount();
   bool good = true;
   for (int i = 0; i < 100; ++i) {
     good &= output->Barrier().ok();
     good &= output->ReleaseOne().ok();
     good &= output->Health().ok();
   }
-  EXPECT_EQ(g_allocations - before, 0u);
+  EXPECT_EQ(AllocationCount() - before, 0u);
   EXPECT_TRUE(good);
   // The first release has nothing before it to wait for.
   EXPECT_EQ(output->counters().requests - requests_before, 299u);
