@@ -11,7 +11,8 @@ from haven_lab.registry import scenario
 _SCRIPT = "/run/wire_search.py"
 _RECORD = "/root/wire"
 _GUEST_MB = 12
-_GUEST = f"mem={_GUEST_MB}M,dirty=100,output=20,vcpus=1"
+# No page of it is zero, so all of it travels.
+_GUEST = f"mem={_GUEST_MB}M,fill=1,dirty=100,output=20,vcpus=1"
 # Pages travel as they are: what is looked for is what they hold.
 _PLAIN = (f"--psk={PSK}", "--codec=off")
 
