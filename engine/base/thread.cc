@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <array>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -15,31 +17,41 @@ namespace haven {
 
 namespace {
 
-void* RunBody(void* argument) {
-  const std::unique_ptr<absl::AnyInvocable<void()>> body(
-      static_cast<absl::AnyInvocable<void()>*>(argument));
-  (*body)();
+constexpr size_t kNameBytesMax = 15;
+
+struct Beginning {
+  std::array<char, kNameBytesMax + 1> name{};
+  absl::AnyInvocable<void()> body;
+};
+
+void* Run(void* argument) {
+  const std::unique_ptr<Beginning> beginning(static_cast<Beginning*>(argument));
+  // By itself: whoever started it would find no thread to name where the body is short.
+  HAVEN_CHECK_EQ(pthread_setname_np(pthread_self(), beginning->name.data()), 0);
+  beginning->body();
   return nullptr;
 }
 
 }  // namespace
 
 absl::StatusOr<Thread> Thread::Start(const char* name, absl::AnyInvocable<void()> body) {
-  auto owned = std::make_unique<absl::AnyInvocable<void()>>(std::move(body));
+  auto beginning = std::make_unique<Beginning>();
+  HAVEN_CHECK_LE(std::strlen(name), kNameBytesMax) << name;
+  std::memcpy(beginning->name.data(), name, std::strlen(name));
+  beginning->body = std::move(body);
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   HAVEN_CHECK_EQ(pthread_sigmask(SIG_SETMASK, &all, &before), 0);
   Thread thread;
-  const int error = pthread_create(&thread.thread_, nullptr, RunBody, owned.get());
+  const int error = pthread_create(&thread.thread_, nullptr, Run, beginning.get());
   HAVEN_CHECK_EQ(pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
   if (error != 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("the thread ", name, " can not be started: ", std::strerror(error)));
   }
-  owned.release();
+  beginning.release();
   thread.running_ = true;
-  HAVEN_CHECK_EQ(pthread_setname_np(thread.thread_, name), 0) << name;
   return thread;
 }
 

@@ -39,6 +39,10 @@ TEST(ThreadTest, HasItsNameAndNoSignals) {
   EXPECT_EQ(sigismember(&own, SIGTERM), 0) << "the caller's are as they were";
 }
 
+TEST(ThreadTest, MayEndBeforeItsStartIsOver) {
+  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(Thread::Start("haven-test", [] {}).ok());
+}
+
 TEST(ThreadTest, IsJoinedByWhoeverHoldsIt) {
   int done = 0;
   {
