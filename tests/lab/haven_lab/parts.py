@@ -19,6 +19,9 @@ _HOST_TARGETS = (
     "//engine/cli:haven-engine",
     "//transport/verbs:verbs_check",
     "//xen/tools:xen_probe",
+    "//xen/tools:xen_memory",
+    "//xen/tools:xen_watch",
+    "//tests/lab/guest:guest_ticker",
     "//xen/output:plug_check",
     "//xen/backup:xen_replica_trial",
 )

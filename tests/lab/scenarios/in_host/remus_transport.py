@@ -1,0 +1,46 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The wire of `xl remus` between two hosts, without a shell's encryption and without copies of its own.
+
+  remus_transport.py send ADDRESS PORT            what `xl remus -s ""` starts: its pipes and a TCP connection are spliced
+  remus_transport.py receive PORT PROGRAM...      takes one connection, which becomes the program's input and output
+"""
+
+import os
+import socket
+import sys
+import threading
+
+CHUNK = 1 << 20
+
+
+def splice_all(source, target):
+    while os.splice(source, target, CHUNK) > 0:
+        pass
+
+
+def send(address, port):
+    connection = socket.create_connection((address, int(port)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    back = threading.Thread(target=splice_all, args=(connection.fileno(), 1), daemon=True)
+    back.start()
+    splice_all(0, connection.fileno())
+    connection.shutdown(socket.SHUT_WR)
+    back.join()
+
+
+def receive(port, program):
+    with socket.create_server(("", int(port))) as server:
+        print("listens", file=sys.stderr, flush=True)
+        connection, _ = server.accept()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    os.dup2(connection.fileno(), 0)
+    os.dup2(connection.fileno(), 1)
+    os.execvp(program[0], program)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "send":
+        send(*sys.argv[2:4])
+    else:
+        receive(sys.argv[2], sys.argv[3:])
