@@ -21,6 +21,12 @@ constexpr uint64_t kPagesPerSlot = 63;  // Of kDefaultSlotBytes.
 constexpr int kPatienceMs = 60'000;
 constexpr size_t kPausesMax = size_t{1} << 20;
 
+std::vector<Gfn> DirtyFramesOf(const PairShape& shape) {
+  const uint64_t span = shape.one_of > 0 ? shape.dirty_pages * shape.one_of : shape.guest_pages;
+  HAVEN_CHECK_LE(span, shape.guest_pages);
+  return SpreadFrames(span, shape.dirty_pages, 1);
+}
+
 // Largest epoch with room for the first copying.
 uint64_t StagingBytes(const PairShape& shape) {
   const uint64_t slots = shape.dirty_pages / kPagesPerSlot + 2;
@@ -38,8 +44,7 @@ void Await(const char* what, int64_t look_ns, const std::function<bool()>& done)
 }
 
 BenchPorts::BenchPorts(const PairShape& shape)
-    : BenchGuest(shape.guest_pages, SpreadFrames(shape.guest_pages, shape.dirty_pages, 1),
-                 kStateBytes) {
+    : BenchGuest(shape.guest_pages, DirtyFramesOf(shape), kStateBytes) {
   pauses_.reserve(kPausesMax);
   info_ = {.name = "bench", .uuid = "00000000-0000-4000-8000-000000000001", .config = "bench"};
 }

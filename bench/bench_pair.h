@@ -27,7 +27,10 @@ namespace haven {
 // What is replicated, and where the two find each other.
 struct PairShape {
   uint64_t guest_pages = 0;
-  uint64_t dirty_pages = 0;  // In each epoch, evenly spread, the same ones.
+  uint64_t dirty_pages = 0;  // In each epoch, the same ones.
+  // One page of so many is dirty, from the guest's first page on; 0: as far apart as the guest
+  // allows. The nearer they lie, the fewer page tables are read to reach them.
+  uint64_t one_of = 0;
   unsigned copy_workers = 1;
   CodecStageOptions codec = {};
   int64_t interval_ns = 1 * kNsPerMs;  // Start of an epoch to the start of the next, at least.

@@ -4,7 +4,8 @@
 // stops and resumes in no time, so all times are the engine's own.
 //
 //   guest     size of the guest in GiB
-//   pages     dirty pages of each epoch, none of them zero, no two adjacent
+//   pages     dirty pages of each epoch, none of them zero
+//   one_of    one page of so many is dirty, in the guest's first pages
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -20,6 +21,7 @@ namespace haven {
 namespace {
 
 constexpr uint64_t kGiBPages = uint64_t{1} << 18;
+constexpr int64_t kOneOf = 4;
 constexpr absl::Duration kAnswer = absl::Seconds(60);
 constexpr Epoch kEpochsMin = 40;
 constexpr int64_t kMeasureNs = 2 * kNsPerSecond;
@@ -104,7 +106,8 @@ void Report(benchmark::State& state, const Measured& measured) {
 
 PairShape ShapeOf(const benchmark::State& state) {
   return {.guest_pages = static_cast<uint64_t>(state.range(0)) * kGiBPages,
-          .dirty_pages = static_cast<uint64_t>(state.range(1))};
+          .dirty_pages = static_cast<uint64_t>(state.range(1)),
+          .one_of = static_cast<uint64_t>(state.range(2))};
 }
 
 // Epochs that do not meet the one before: the backup, which shares the processors here, has applied
@@ -120,14 +123,31 @@ void BM_EpochsWithoutBreak(benchmark::State& state) {
   for (auto _ : state) Report(state, Measure(ShapeOf(state)));
 }
 
-void Shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"guest", "pages"})
-      ->ArgsProduct({{1, 2, 4, 8}, {0, 1024, 16384, 65536, 262144}})
+void Unit(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"guest", "pages", "one_of"})
       ->Iterations(1)
       ->UseManualTime()
       ->Unit(benchmark::kMicrosecond);
 }
-BENCHMARK(BM_EpochAlone)->Apply(Shapes);
+
+// The same spread for every size of guest and epoch, as far as the guest has room.
+void Shapes(benchmark::internal::Benchmark* b) {
+  Unit(b);
+  for (const int64_t guest : {1, 2, 4, 8}) {
+    for (const int64_t pages : {0, 1024, 16384, 65536, 262144}) {
+      if (pages * kOneOf <= guest * static_cast<int64_t>(kGiBPages)) {
+        b->Args({guest, pages, kOneOf});
+      }
+    }
+  }
+}
+
+// The same epoch, nearer together and farther apart.
+void Spreads(benchmark::internal::Benchmark* b) {
+  Unit(b);
+  b->ArgsProduct({{8}, {65536}, {1, 2, 8, 16, 32}});
+}
+BENCHMARK(BM_EpochAlone)->Apply(Shapes)->Apply(Spreads);
 BENCHMARK(BM_EpochsWithoutBreak)->Apply(Shapes);
 
 }  // namespace

@@ -4,7 +4,8 @@
 // backup: two processes over shared memory, production's loops on both sides.
 //
 //   guest     size of the guest in GiB
-//   pages     dirty pages of the last epoch, none of them zero, no two adjacent
+//   pages     dirty pages of the last epoch, none of them zero
+//   one_of    one page of so many is dirty, in the guest's first pages
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -105,6 +106,7 @@ std::optional<Times> PromoteOnce(const PairShape& shape, int64_t apply_delay_ns)
 void Promote(benchmark::State& state, int64_t apply_delay_ns) {
   const PairShape shape = {.guest_pages = static_cast<uint64_t>(state.range(0)) * kGiBPages,
                            .dirty_pages = static_cast<uint64_t>(state.range(1)),
+                           .one_of = static_cast<uint64_t>(state.range(2)),
                            // The epochs before the last one are applied when that one is sent.
                            .interval_ns = 2 * kHoldNs};
   std::vector<double> registers;
@@ -139,13 +141,19 @@ void BM_PromotionUnapplied(benchmark::State& state) { Promote(state, kHoldNs); }
 void BM_Promotion(benchmark::State& state) { Promote(state, 0); }
 
 void Shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"guest", "pages"})->Iterations(5)->UseManualTime()->Unit(benchmark::kMillisecond);
+  b->ArgNames({"guest", "pages", "one_of"})
+      ->Iterations(5)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond);
 }
+
+// Over the size of the guest, over that of the epoch, over how far apart its pages lie.
 BENCHMARK(BM_PromotionUnapplied)
     ->Apply(Shapes)
-    ->ArgsProduct({{1, 2, 4, 8}, {65536}})
-    ->ArgsProduct({{2}, {0, 4096, 16384, 131072, 262144}});
-BENCHMARK(BM_Promotion)->Apply(Shapes)->ArgsProduct({{1}, {65536}});
+    ->ArgsProduct({{1, 2, 4, 8}, {65536}, {4}})
+    ->ArgsProduct({{4}, {0, 4096, 16384, 131072, 262144}, {4}})
+    ->ArgsProduct({{8}, {65536}, {1, 2, 8, 16, 32}});
+BENCHMARK(BM_Promotion)->Apply(Shapes)->Args({1, 65536, 4});
 
 }  // namespace
 }  // namespace haven

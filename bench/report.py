@@ -13,7 +13,7 @@ import sys
 import report_codec
 from report_charts import charts
 from report_fit import fit, log_spread, relative_fit
-from report_table import load, load_codec, number, select, signed, table
+from report_table import SPREAD, at_spread, by_spread, load, load_codec, number, select, signed, table
 
 
 def copy_table(rows):
@@ -29,7 +29,7 @@ PAUSE_FORMULA = "pause = {:.1f} µs + {:.0f} ns × dirty page + {:.1f} µs × Gi
 
 def pause_fit(rows):
     """(factors, {(guest, pages): what the fit says}) of the pauses of epochs that meet no other."""
-    points = [((1.0, a["pages"], a["guest"]), e["real_time"]) for a, e in select(rows, "BM_EpochAlone")]
+    points = [((1.0, a["pages"], a["guest"]), e["real_time"]) for a, e in at_spread(rows, "BM_EpochAlone")]
     factors = relative_fit(points)
     return factors, {(int(x[2]), int(x[1])): sum(f * v for f, v in zip(factors, x)) for x, _ in points}
 
@@ -38,7 +38,7 @@ def pause_table(rows):
     factors, fitted = pause_fit(rows)
     lines = []
     ratios = []
-    for a, e in select(rows, "BM_EpochAlone"):
+    for a, e in at_spread(rows, "BM_EpochAlone"):
         says = fitted[a["guest"], a["pages"]]
         ratios.append(e["real_time"] / says)
         lines.append([str(a["guest"]), str(a["pages"]), number(e["real_time"]), number(e["pause_p99_us"]), number(e["pause_max_us"]),
@@ -47,7 +47,11 @@ def pause_table(rows):
     text = (f"Fit, by least squares of the relative errors: {PAUSE_FORMULA.format(factors[0], factors[1] * 1000, factors[2])}. "
             f"Half of the {len(ratios)} points lie within {number(100 * log_spread(ratios, 0.5))} % of it, all within "
             f"{number(100 * log_spread(ratios, 1.0))} %.")
-    return table(head, lines) + "\n\n" + text
+    spreads = [[str(a["one_of"]), number(e["real_time"]), number(e["copy_us"]), number(e["copy_us"] * 1000 / a["pages"])]
+               for a, e in by_spread(rows, "BM_EpochAlone")]
+    spread = ("The same epoch, 65536 pages of a guest of 8 GiB, its pages nearer together and farther apart:\n\n"
+              + table(["one page of", "pause p50 µs", "copy µs", "copy ns per page"], spreads))
+    return "\n\n".join((table(head, lines), text, spread))
 
 
 def epochs_table(rows):
@@ -80,24 +84,23 @@ def backup_table(rows):
     return table(["pages", "run", "recheck", "threads", "verify + apply GB/s", "CRC + memcpy GB/s", "ratio"], lines)
 
 
+def promotion_line(held, arguments, entry):
+    return [held, str(arguments["guest"]), str(arguments["pages"]), str(arguments["one_of"]), str(entry["iterations"]), number(entry["p50_ms"]),
+            number(entry["max_ms"]), number(entry["apply_ms"]), number(entry["register_ms"]), number(entry["cut_off_ms"])]
+
+
 def promotion_table(rows):
     """Applier held back first, then not; last what the worst case says: proportional to the epoch, flat over the guest."""
-    lines = []
-    points = []
-    for function, held in (("BM_PromotionUnapplied", "yes"), ("BM_Promotion", "no")):
-        seen = {(a["guest"], a["pages"]): e for a, e in select(rows, function)}
-        for (guest, pages), e in sorted(seen.items()):
-            lines.append([held, str(guest), str(pages), str(e["iterations"]), number(e["p50_ms"]), number(e["max_ms"]), number(e["apply_ms"]),
-                          number(e["register_ms"]), number(e["cut_off_ms"])])
-            if held == "yes":
-                points.append((guest, pages, e["apply_ms"], e["p50_ms"]))
-    head = ["applier held", "guest GiB", "pages of the last epoch", "rounds", "promotion p50 ms", "longest ms", "of it applying ms", "register ms",
-            "cut-off ms"]
+    held = sorted(select(rows, "BM_PromotionUnapplied"), key=lambda row: tuple(row[0][key] for key in ("one_of", "guest", "pages")))
+    lines = [promotion_line("yes", a, e) for a, e in held] + [promotion_line("no", a, e) for a, e in select(rows, "BM_Promotion")]
+    head = ["applier held", "guest GiB", "pages of the last epoch", "one page of", "rounds", "promotion p50 ms", "longest ms", "of it applying ms",
+            "register ms", "cut-off ms"]
+    points = [(a["guest"], a["pages"], e["apply_ms"], e["p50_ms"]) for a, e in at_spread(rows, "BM_PromotionUnapplied")]
     (base, page), r2 = fit([((1.0, pages), apply) for _, pages, apply, _ in points])
     same = [p50 for _, pages, _, p50 in points if pages == 65536]
     (_, gib), _ = fit([((1.0, guest), p50) for guest, pages, _, p50 in points if pages == 65536])
-    text = (f"Applying = {base:.2f} ms + {page * 1e6:.0f} ns × page of the last epoch (R² = {r2:.4f}). Over guests of 1 to 8 GiB with the same "
-            f"last epoch of 65536 pages: {min(same):.1f} to {max(same):.1f} ms, {gib:+.2f} ms per GiB.")
+    text = (f"With one page of {SPREAD} dirty: applying = {base:.2f} ms + {page * 1e6:.0f} ns × page of the last epoch (R² = {r2:.4f}). Over guests "
+            f"of 1 to 8 GiB with the same last epoch of 65536 pages: {min(same):.1f} to {max(same):.1f} ms, {gib:+.2f} ms per GiB.")
     return table(head, lines) + "\n\n" + text
 
 

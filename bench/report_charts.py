@@ -4,7 +4,7 @@
 import os
 import subprocess
 
-from report_table import select
+from report_table import at_spread, select
 
 
 def _plot(docs, name, commands, data):
@@ -34,7 +34,7 @@ def _titles(blocks, unit):
 
 
 def charts(docs, results):
-    pause = _lines_by(select(results["epoch"], "BM_EpochAlone"), "guest", "pages", lambda e: e["real_time"] / 1000)
+    pause = _lines_by(at_spread(results["epoch"], "BM_EpochAlone"), "guest", "pages", lambda e: e["real_time"] / 1000)
     if pause:
         _plot(docs, "pause", "set xlabel 'dirty pages'\nset ylabel 'pause, ms (p50)'\nset format x '%.0s%c'\n"
               f"plot {_titles(pause, 'GiB')}", [pause[guest] for guest in sorted(pause)])
@@ -44,13 +44,13 @@ def charts(docs, results):
         _plot(docs, "copy", "set logscale x 2\nset yrange [0:*]\nset xlabel 'dirty pages, none adjacent'\n"
               f"set ylabel 'CopyPages / scattered memcpy'\nplot {_titles(blocks, 'threads')}, 0.9 dashtype 2 title 'target'",
               [blocks[threads] for threads in sorted(blocks)])
-    held = select(results["promotion"], "BM_PromotionUnapplied")
+    held = at_spread(results["promotion"], "BM_PromotionUnapplied")
     if held:
-        epochs = sorted({(a["pages"], e["p50_ms"]) for a, e in held if a["guest"] == 2})
+        epochs = sorted({(a["pages"], e["p50_ms"]) for a, e in held if a["guest"] == 4})
         guests = sorted({(a["guest"], e["p50_ms"]) for a, e in held if a["pages"] == 65536})
         _plot(docs, "promotion", "set multiplot layout 1,2\nset yrange [0:*]\nset ylabel 'cut-off to running copy, ms (p50)'\n"
               "set xlabel 'pages of the last epoch, unapplied'\nset format x '%.0s%c'\nset xtics 65536\n"
-              "plot '-' with linespoints title 'guest of 2 GiB'\n"
+              "plot '-' with linespoints title 'guest of 4 GiB'\n"
               + "".join(f"{pages} {ms}\n" for pages, ms in epochs)
               + "e\nset xlabel 'guest, GiB'\nset format x '%g'\nset xtics 2\n"
               "plot '-' with linespoints title '65536 pages'", ["".join(f"{guest} {ms}\n" for guest, ms in guests)])

@@ -37,6 +37,21 @@ def select(rows, function):
     return [(arguments, entry) for name, arguments, entry in rows if name == function]
 
 
+# The spread of dirty pages (`one_of`) at which guests and epochs of several sizes are compared.
+SPREAD = 4
+
+
+def at_spread(rows, function):
+    return [(arguments, entry) for arguments, entry in select(rows, function) if arguments["one_of"] == SPREAD]
+
+
+def by_spread(rows, function):
+    """Those with the guest and the epoch of the ones at other spreads, in the order of the spread."""
+    entries = select(rows, function)
+    apart = [(a["guest"], a["pages"]) for a, _ in entries if a["one_of"] != SPREAD]
+    return sorted(((a, e) for a, e in entries if (a["guest"], a["pages"]) in apart), key=lambda row: row[0]["one_of"])
+
+
 def table(head, lines):
     rows = ["| " + " | ".join(head) + " |", "|" + "---:|" * len(head)]
     return "\n".join(rows + ["| " + " | ".join(line) + " |" for line in lines])
