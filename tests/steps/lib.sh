@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # For the steps of tests/run: `. "$HAVEN_ROOT/tests/steps/lib.sh"`. A step is a file NN-NAME with lines "# about: ...",
-# "# fast: yes" (part of --fast) and "# timeout: SECONDS" in its head; it runs from the root of the tree, prints what
-# it does, counts its cases and ends with 0. Given: HAVEN_ROOT, HAVEN_CACHE (survives the run), HAVEN_STEP_WORK (does
-# not), HAVEN_FAST and HAVEN_FRESH (0 or 1), HAVEN_ONLY_TARGETS (part of a target's label, or empty).
+# "# fast: yes" (part of --fast), "# ci: yes" (part of --ci) and "# timeout: SECONDS" in its head; it runs from the root
+# of the tree, prints what it does, counts its cases and ends with 0. Given: HAVEN_ROOT, HAVEN_CACHE (survives the run), HAVEN_STEP_WORK (does
+# not), HAVEN_FAST, HAVEN_CI and HAVEN_FRESH (0 or 1), HAVEN_ONLY_TARGETS (part of a target's label, or empty).
 set -u -o pipefail
 
 count_passed() { echo "passed $1" >>"$HAVEN_COUNTS"; }
