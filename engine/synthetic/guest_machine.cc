@@ -31,9 +31,12 @@ absl::StatusOr<std::unique_ptr<GuestMachine>> GuestMachine::Create(const Synthet
   std::unique_ptr<GuestMachine> machine(new GuestMachine(spec));
   HAVEN_RETURN_IF_ERROR(machine->Allocate(waiting));
   machine->StampSpecialPages();
-  if (!waiting) machine->Fill();
+  if (!waiting) HAVEN_RETURN_IF_ERROR(machine->Fill());
   for (uint32_t vcpu = 0; vcpu < spec.vcpus; ++vcpu) {
-    machine->threads_.emplace_back([raw = machine.get(), vcpu] { raw->RunVcpu(vcpu); });
+    HAVEN_ASSIGN_OR_RETURN(
+        Thread thread,
+        Thread::Start("synthetic-vcpu", [raw = machine.get(), vcpu] { raw->RunVcpu(vcpu); }));
+    machine->threads_.push_back(std::move(thread));
   }
   return machine;
 }
@@ -46,7 +49,7 @@ GuestMachine::GuestMachine(const SyntheticSpec& spec) : spec_(spec), layout_(spe
 
 GuestMachine::~GuestMachine() {
   if (run_ != nullptr) run_->Exit();
-  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();  // Before what they use.
 }
 
 absl::Status GuestMachine::Allocate(bool waiting) {
@@ -77,18 +80,19 @@ absl::Status GuestMachine::Allocate(bool waiting) {
   return absl::OkStatus();
 }
 
-void GuestMachine::Fill() {
-  std::vector<std::thread> fillers;
+absl::Status GuestMachine::Fill() {
+  std::vector<Thread> fillers;
   for (uint32_t vcpu = 0; vcpu < spec_.vcpus; ++vcpu) {
-    fillers.emplace_back([this, vcpu] {
-      VcpuState& state = state_.vcpus[vcpu];
-      while (state.writes < workloads_[vcpu].fill_writes()) {
-        workloads_[vcpu].Write(memory_, state);
-      }
-      published_writes_[vcpu] = state.writes;
-    });
+    HAVEN_ASSIGN_OR_RETURN(Thread filler, Thread::Start("synthetic-fill", [this, vcpu] {
+                             VcpuState& state = state_.vcpus[vcpu];
+                             while (state.writes < workloads_[vcpu].fill_writes()) {
+                               workloads_[vcpu].Write(memory_, state);
+                             }
+                             published_writes_[vcpu] = state.writes;
+                           }));
+    fillers.push_back(std::move(filler));
   }
-  for (std::thread& filler : fillers) filler.join();
+  return absl::OkStatus();
 }
 
 void GuestMachine::Suspend(uint64_t id) {

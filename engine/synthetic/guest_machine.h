@@ -10,12 +10,12 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/base/fd.h"
+#include "engine/base/thread.h"
 #include "engine/primary/domain.h"
 #include "engine/replica/guest_memory.h"
 #include "engine/synthetic/layout.h"
@@ -35,7 +35,8 @@ class GuestMachine {
  public:
   // Allocates the shared memory and opens the packet log. With `waiting` it is a copy: its memory
   // stays zero and it does not run until Load() and Resume(). Otherwise the share `fill` of the
-  // memory is written and the vCPUs run when this returns. ResourceExhausted, or the log's error.
+  // memory is written and the vCPUs run when this returns. ResourceExhausted (memory, threads), or
+  // the log's error.
   static absl::StatusOr<std::unique_ptr<GuestMachine>> Create(const SyntheticSpec& spec,
                                                               bool waiting);
   ~GuestMachine();
@@ -90,7 +91,7 @@ class GuestMachine {
   explicit GuestMachine(const SyntheticSpec& spec);
 
   absl::Status Allocate(bool waiting);
-  void Fill();
+  absl::Status Fill();
   void StampSpecialPages();
   absl::Status CheckSpecialPages() const;
   std::vector<uint64_t> UnallocatedFrames() const;
@@ -119,7 +120,7 @@ class GuestMachine {
   std::unique_ptr<OutputGate> gate_;
   std::unique_ptr<RunControl> run_;
   std::vector<VcpuWorkload> workloads_;
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
   // Written by vCPU threads inside a slice, read and written by the controller while stopped;
   // RunControl's lock orders the two.
   SyntheticState state_;

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/byte_order.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/thread.h"
 #include "engine/synthetic/layout.h"
 #include "engine/synthetic/workload.h"
 
@@ -119,13 +119,15 @@ absl::Status VerifySyntheticImage(const SyntheticSpec& spec, const GuestMemory& 
                                                    layout.page_count()));
   }
   std::vector<absl::Status> results(spec.vcpus);
-  std::vector<std::thread> threads;
+  std::vector<Thread> threads;
   for (uint32_t vcpu = 0; vcpu < spec.vcpus; ++vcpu) {
-    threads.emplace_back([&, vcpu] {
-      results[vcpu] = PartitionVerifier(spec, memory, state, vcpu).Run(zero_frames);
-    });
+    HAVEN_ASSIGN_OR_RETURN(Thread thread, Thread::Start("synthetic-proof", [&, vcpu] {
+                             results[vcpu] =
+                                 PartitionVerifier(spec, memory, state, vcpu).Run(zero_frames);
+                           }));
+    threads.push_back(std::move(thread));
   }
-  for (std::thread& thread : threads) thread.join();
+  threads.clear();  // Joined.
   for (const absl::Status& result : results) HAVEN_RETURN_IF_ERROR(result);
   return absl::OkStatus();
 }

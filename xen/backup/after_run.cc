@@ -16,10 +16,18 @@ constexpr std::array<int64_t, 4> kAnnounceAgainMs = {50, 150, 250, 350};
 }  // namespace
 
 AfterRun::AfterRun(std::unique_ptr<ReplicaHost> host, uint32_t domid, GuestConfig config)
-    : host_(std::move(host)),
-      domid_(domid),
-      config_(std::move(config)),
-      thread_([this] { Work(); }) {}
+    : host_(std::move(host)), domid_(domid), config_(std::move(config)) {
+  absl::StatusOr<Thread> thread = Thread::Start("haven-after-run", [this] { Work(); });
+  if (thread.ok()) {
+    thread_ = *std::move(thread);
+    return;
+  }
+  HAVEN_LOG(kWarning, "xen") << "guest " << config_.name << ": "
+                             << std::string(thread.status().message())
+                             << "; it is announced once only";
+  stop_ = true;
+  Work();
+}
 
 AfterRun::~AfterRun() {
   {
@@ -27,7 +35,7 @@ AfterRun::~AfterRun() {
     stop_ = true;
   }
   wake_.notify_one();
-  thread_.join();
+  thread_.Join();
 }
 
 void AfterRun::Work() {

@@ -7,17 +7,16 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
 
+#include "engine/base/thread.h"
 #include "xen/backup/guest_config.h"
 #include "xen/backup/replica_host.h"
 
 namespace haven {
 
 // What a guest that has just begun to run can do without for a moment: the network learns where it
-// is, and the domain gets its name and may be suspended again. On a thread of its own; what fails
-// is logged.
+// is, and the domain gets its name and may be suspended again. On a thread of its own, or at once
+// where none can be started; what fails is logged.
 class AfterRun {
  public:
   // From here on `host` is used by this object alone.
@@ -38,7 +37,7 @@ class AfterRun {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stop_ = false;  // Under mutex_.
-  std::thread thread_;
+  Thread thread_;
 };
 
 }  // namespace haven
