@@ -10,13 +10,13 @@
 #include <cerrno>
 #include <cstdio>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/thread.h"
 #include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
@@ -42,6 +42,8 @@ std::vector<OptionSpec> SharedOptions() {
       {"listen", "ADDRESS", "unix:/run/haven-engine/backup.sock", "where primaries connect"},
       {"arbiter", "SPEC", "", absl::StrCat("who keeps the register: ", kArbiterSpecForms)},
       {"journal-bytes", "SIZE", "8G", "most memory for one group's journal"},
+      {"ring-bytes", "SIZE", "0", "of the journal's ring; 0: two of the largest epochs"},
+      {"pool-bytes", "SIZE", "0", "of the journal's pool at least, for epochs beyond the ring"},
       {"apply-threads", "N", "1", "threads that apply committed epochs"},
       {"guest-overrides", "TEXT", "",
        "fields of synthetic guests that differ here: log=PATH,verify=0"},
@@ -51,6 +53,16 @@ std::vector<OptionSpec> SharedOptions() {
   for (OptionSpec& option : CredentialSpecs()) options.push_back(std::move(option));
   for (OptionSpec& option : PolicyOptions()) options.push_back(std::move(option));
   return options;
+}
+
+absl::StatusOr<JournalOptions> JournalOf(const Options& options) {
+  constexpr uint64_t kMost = uint64_t{1} << 40;
+  JournalOptions journal;
+  HAVEN_ASSIGN_OR_RETURN(journal.max_bytes,
+                         options.Bytes("journal-bytes", uint64_t{1} << 20, kMost));
+  HAVEN_ASSIGN_OR_RETURN(journal.ring_bytes, options.Bytes("ring-bytes", 0, kMost));
+  HAVEN_ASSIGN_OR_RETURN(journal.pool_bytes, options.Bytes("pool-bytes", 0, kMost));
+  return journal;
 }
 
 absl::Status CheckArbiter(const Options& options) {
@@ -95,8 +107,7 @@ void Tell(const std::string& words) {
 absl::StatusOr<int> RunBackup(const Options& options) {
   HAVEN_RETURN_IF_ERROR(CheckArbiter(options));
   HAVEN_ASSIGN_OR_RETURN(const std::string node, NodeName(options));
-  HAVEN_RETURN_IF_ERROR(
-      options.Bytes("journal-bytes", uint64_t{1} << 20, uint64_t{1} << 40).status());
+  HAVEN_RETURN_IF_ERROR(JournalOf(options).status());
   HAVEN_RETURN_IF_ERROR(options.Number("apply-threads", 0, Applier::kMaxThreads).status());
   HAVEN_RETURN_IF_ERROR(CheckRecord(options, node));
   HAVEN_RETURN_IF_ERROR(GroupDirectory(options.Text("directory")).Ensure());
@@ -131,14 +142,22 @@ absl::StatusOr<int> RunBackup(const Options& options) {
 // Ends a session's loop at a signal, if it may end.
 class StopWatch {
  public:
-  StopWatch(SessionLoop& loop, int signal_fd, WakeFd end)
-      : loop_(loop), signal_fd_(signal_fd), end_(std::move(end)), thread_([this] { Work(); }) {}
+  static absl::StatusOr<std::unique_ptr<StopWatch>> Start(SessionLoop& loop, int signal_fd) {
+    HAVEN_ASSIGN_OR_RETURN(WakeFd end, WakeFd::Create());
+    std::unique_ptr<StopWatch> watch(new StopWatch(loop, signal_fd, std::move(end)));
+    HAVEN_ASSIGN_OR_RETURN(watch->thread_,
+                           Thread::Start("haven-stop", [raw = watch.get()] { raw->Work(); }));
+    return watch;
+  }
   ~StopWatch() {
     end_.Signal();
-    thread_.join();
+    thread_.Join();
   }
 
  private:
+  StopWatch(SessionLoop& loop, int signal_fd, WakeFd end)
+      : loop_(loop), signal_fd_(signal_fd), end_(std::move(end)) {}
+
   void Work() {
     std::array<pollfd, 2> fds = {{{end_.fd(), POLLIN, 0}, {signal_fd_, POLLIN, 0}}};
     for (;;) {
@@ -157,7 +176,7 @@ class StopWatch {
   SessionLoop& loop_;
   const int signal_fd_;
   const WakeFd end_;
-  std::thread thread_;
+  Thread thread_;
 };
 
 // One session: the lock of its group, its replica, and if it is promoted the guard that follows.
@@ -187,8 +206,7 @@ class SessionProcess {
   // True: the copy runs here now.
   absl::StatusOr<bool> Serve(int connection, int stop_fd) {
     HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(options_.Text("arbiter")));
-    HAVEN_ASSIGN_OR_RETURN(const uint64_t journal,
-                           options_.Bytes("journal-bytes", uint64_t{1} << 20, uint64_t{1} << 40));
+    HAVEN_ASSIGN_OR_RETURN(const JournalOptions journal, JournalOf(options_));
     HAVEN_ASSIGN_OR_RETURN(const uint64_t threads,
                            options_.Number("apply-threads", 0, Applier::kMaxThreads));
     GroupRecord credentials;
@@ -200,7 +218,7 @@ class SessionProcess {
         [this](const std::vector<std::string>& guests) { return SaveRecord(guests); });
     SessionOptions session;
     session.node_id = node_;
-    session.setup.journal.max_bytes = journal;
+    session.setup.journal = journal;
     session.setup.offer = Offer();
     // Primaries give up earlier by themselves, unless they were told to be patient (--detect).
     session.setup.hello_timeout = absl::Seconds(10);
@@ -227,8 +245,7 @@ class SessionProcess {
                                                 [&loop](const OperatorCommand& command) {
                                                   return Handle(*loop, command);
                                                 }));
-    HAVEN_ASSIGN_OR_RETURN(WakeFd end, WakeFd::Create());
-    std::optional<StopWatch> watch(std::in_place, *loop, stop_fd, std::move(end));
+    HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<StopWatch> watch, StopWatch::Start(*loop, stop_fd));
     const SessionResult result = loop->Run();
     watch.reset();
     HAVEN_LOG(kInfo, "session") << "group=" << group_ << " " << result.cause;

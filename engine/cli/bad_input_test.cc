@@ -40,8 +40,11 @@ TEST_F(BadInputTest, WordsThatMakeNoSense) {
   Expect({"status", "../g1", Directory()}, 2, "\"../g1\"");
   Expect({"backup"}, 2, "--arbiter is needed");
   Expect({"backup", Arbiter(), Directory(), "--listen=nowhere"}, 2, "'nowhere'");
+  Expect({"backup", Arbiter(), Directory(), "--ring-bytes=much"}, 2, "--ring-bytes much");
+  Expect({"backup", Arbiter(), Directory(), "--pool-bytes=2T"}, 2, "--pool-bytes 2T");
   Expect({"arbiter", "list", "file:/x"}, 2, "manual:/DIRECTORY");
   Expect({"synthetic", "frobnicate", "g1", Directory()}, 2, "say start SPEC");
+  Expect({"status", "--log-level=loud", Directory()}, 2, "unknown log level \"loud\"");
 }
 
 TEST_F(BadInputTest, AProtectionThatCanNotBeStartsNoGuest) {

@@ -181,6 +181,15 @@ TEST_F(BadPeerTest, ABackupWithoutRoomForTheJournal) {
   EXPECT_EQ(backup->Wait(), 0) << backup->Output();
 }
 
+// The sizes of ring and pool reach the session process: alone either would fit.
+TEST_F(BadPeerTest, ABackupWithoutRoomForRingAndPool) {
+  const std::unique_ptr<Program> backup =
+      StartBackup({"--journal-bytes=128M", "--ring-bytes=96M", "--pool-bytes=96M"});
+  ExpectComplaint(Protect({Backup(), "--epoch-bytes=1M"}), "this backup allows");
+  backup->Terminate();
+  EXPECT_EQ(backup->Wait(), 0) << backup->Output();
+}
+
 TEST_F(BadPeerTest, StagingThatThisHostHasNoMemoryFor) {
   const std::unique_ptr<Program> backup = StartBackup({});
   ExpectComplaint(Protect({Backup(), "--epoch-bytes=256G"}), "memory");

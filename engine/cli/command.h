@@ -52,6 +52,9 @@ Command KeygenCommand();
 
 // What several commands share.
 OptionSpec DirectoryOption();
+// Every command has it.
+OptionSpec LogLevelOption();
+// This program with another command, which logs as much as this one.
 std::vector<std::string> SelfCommand(const std::string& subcommand);
 // Becomes readable at SIGTERM or SIGINT, which then do nothing else. Call before any thread starts.
 absl::StatusOr<int> StopSignalFd();

@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -17,6 +16,7 @@
 #include "absl/time/time.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/base/thread.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
 #include "engine/cli/recorded_domain.h"
@@ -36,18 +36,24 @@ constexpr absl::Duration kCommandTimeout = absl::Seconds(5);
 // Tells the guard that the loop still turns: asked and answered, not merely alive.
 class Voucher {
  public:
-  Voucher(EngineLoop& loop, AlivePage& page)
-      : loop_(loop), page_(page), thread_([this] { Work(); }) {}
+  static absl::StatusOr<std::unique_ptr<Voucher>> Start(EngineLoop& loop, AlivePage& page) {
+    std::unique_ptr<Voucher> voucher(new Voucher(loop, page));
+    HAVEN_ASSIGN_OR_RETURN(voucher->thread_,
+                           Thread::Start("haven-voucher", [raw = voucher.get()] { raw->Work(); }));
+    return voucher;
+  }
   ~Voucher() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       stop_ = true;
     }
     changed_.notify_all();
-    thread_.join();
+    thread_.Join();
   }
 
  private:
+  Voucher(EngineLoop& loop, AlivePage& page) : loop_(loop), page_(page) {}
+
   void Work() {
     std::unique_lock<std::mutex> lock(mutex_);
     while (!stop_) {
@@ -65,7 +71,7 @@ class Voucher {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stop_ = false;
-  std::thread thread_;
+  Thread thread_;
 };
 
 CodecStageOptions CodecOf(const GroupRecord& record) {
@@ -185,7 +191,7 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
                                               [&loop, &phase](const OperatorCommand& command) {
                                                 return Handle(*loop, phase, command);
                                               }));
-  const Voucher voucher(*loop, page);
+  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Voucher> voucher, Voucher::Start(*loop, page));
   const EngineResult result = loop->Run(current);
   HAVEN_LOG(kInfo, "engine") << "group=" << record.group << " " << result.cause;
   return ExitCodeOf(result.end);

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/log.h"
+#include "engine/base/status_macros.h"
 #include "engine/cli/answer.h"
 #include "engine/cli/command.h"
 #include "engine/synthetic/guest_main.h"
@@ -44,6 +46,12 @@ void PrintHelp(const Command& command) {
               DescribeOptions(command.options).c_str());
 }
 
+absl::StatusOr<int> RunCommand(const Command& command, const Options& options) {
+  HAVEN_ASSIGN_OR_RETURN(const LogLevel level, ParseLogLevel(options.Text("log-level")));
+  SetLogLevel(level);
+  return command.run(options);
+}
+
 int Main(int argc, char** argv) {
   const std::string name = argc > 1 ? argv[1] : "";
   if (name == "synthetic-guest") return SyntheticGuestMain(argc - 2, argv + 2);
@@ -51,8 +59,9 @@ int Main(int argc, char** argv) {
     PrintOverview(name.empty() ? stderr : stdout);
     return name.empty() ? kExitUsage : kExitOk;
   }
-  for (const Command& command : Commands()) {
+  for (Command& command : Commands()) {
     if (command.name != name) continue;
+    command.options.push_back(LogLevelOption());
     const std::vector<std::string> words(argv + 2, argv + argc);
     for (const std::string& word : words) {
       if (word != "--help") continue;
@@ -60,7 +69,8 @@ int Main(int argc, char** argv) {
       return kExitOk;
     }
     const absl::StatusOr<Options> options = Options::Parse(command.options, words);
-    const absl::StatusOr<int> code = options.ok() ? command.run(*options) : options.status();
+    const absl::StatusOr<int> code =
+        options.ok() ? RunCommand(command, *options) : options.status();
     if (code.ok()) return *code;
     if (name != "status" && options.ok() && options->Has("json")) {
       const std::vector<std::string>& named = options->positional();

@@ -10,7 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/base/clock.h"
 #include "engine/base/status_macros.h"
 #include "engine/cli/answer.h"
@@ -48,12 +48,13 @@ absl::Status WaitUntilGone(const Options& options, const GroupRecord& record) {
   HAVEN_ASSIGN_OR_RETURN(const int64_t timeout_ns,
                          options.DurationNs("timeout", 0, 24 * 3600 * kNsPerSecond));
   const GroupDirectory directory(options.Text("directory"));
-  const absl::Time deadline = absl::Now() + absl::Nanoseconds(timeout_ns);
+  const Clock& clock = SystemClock::Get();
+  const int64_t deadline_ns = clock.NowNs() + timeout_ns;
   for (;;) {
     const absl::StatusOr<GroupRecord> now = directory.Load(record.group);
     // A copy of another name is one that was protected here since.
     if (absl::IsNotFound(now.status()) || (now.ok() && now->owner != record.owner)) break;
-    if (absl::Now() >= deadline) {
+    if (clock.NowNs() >= deadline_ns) {
       return absl::DeadlineExceededError(absl::StrCat("group ", record.group,
                                                       ": not done yet; `haven-engine status ",
                                                       record.group, "` says what it waits for"));

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
+#include "engine/base/status_macros.h"
 #include "engine/control/status_file.h"
 #include "engine/control/status_json.h"
 #include "engine/control/status_text.h"
@@ -26,12 +27,19 @@ std::string SyncLine(const StatusSnapshot& snapshot) {
   return line;
 }
 
+absl::StatusOr<std::unique_ptr<SyncProgress>> SyncProgress::Start(std::string status_path,
+                                                                  ProgressForm form, FILE* out) {
+  std::unique_ptr<SyncProgress> progress(new SyncProgress(std::move(status_path), form, out));
+  HAVEN_ASSIGN_OR_RETURN(progress->thread_,
+                         Thread::Start("haven-progress", [raw = progress.get()] { raw->Work(); }));
+  return progress;
+}
+
 SyncProgress::SyncProgress(std::string status_path, ProgressForm form, FILE* out)
     : path_(std::move(status_path)),
       form_(form),
       out_(out),
-      terminal_(form == ProgressForm::kText && isatty(fileno(out)) == 1),
-      thread_([this] { Work(); }) {}
+      terminal_(form == ProgressForm::kText && isatty(fileno(out)) == 1) {}
 
 SyncProgress::~SyncProgress() {
   {
@@ -39,7 +47,7 @@ SyncProgress::~SyncProgress() {
     stop_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  thread_.Join();
 }
 
 void SyncProgress::Work() {

@@ -7,10 +7,12 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 
+#include "absl/status/statusor.h"
+#include "engine/base/thread.h"
 #include "engine/control/status.h"
 
 namespace haven {
@@ -28,10 +30,14 @@ enum class ProgressForm : uint8_t {
 // it. A thread of its own until the object goes.
 class SyncProgress {
  public:
-  SyncProgress(std::string status_path, ProgressForm form, FILE* out);
+  // ResourceExhausted: no thread can be started.
+  static absl::StatusOr<std::unique_ptr<SyncProgress>> Start(std::string status_path,
+                                                             ProgressForm form, FILE* out);
   ~SyncProgress();
 
  private:
+  SyncProgress(std::string status_path, ProgressForm form, FILE* out);
+
   void Work();
   void Look();
   void Print(const std::string& line, bool last);
@@ -44,7 +50,7 @@ class SyncProgress {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stop_ = false;
-  std::thread thread_;
+  Thread thread_;
 };
 
 }  // namespace haven

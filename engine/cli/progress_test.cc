@@ -63,7 +63,9 @@ std::string Printed(ProgressForm form, const std::string& while_syncing) {
         [&] { return ReadBoundedFile(printed, 10000)->find(text) != std::string::npos; });
   };
   {
-    const SyncProgress progress(status, form, out);
+    const absl::StatusOr<std::unique_ptr<SyncProgress>> progress =
+        SyncProgress::Start(status, form, out);
+    EXPECT_TRUE(progress.ok()) << progress.status();
     EXPECT_TRUE(shows(while_syncing));
     StatusSnapshot done = Syncing();
     done.sync.active = false;

@@ -48,8 +48,17 @@ OptionSpec DirectoryOption() {
   return {"directory", "DIR", "/run/haven-engine", "where this node keeps its files"};
 }
 
+OptionSpec LogLevelOption() {
+  return {"log-level", "LEVEL", "info", "what is logged: debug, info, warning, error or fatal"};
+}
+
 std::vector<std::string> SelfCommand(const std::string& subcommand) {
-  return {"/proc/self/exe", subcommand};
+  std::vector<std::string> words = {"/proc/self/exe", subcommand};
+  for (const char* name : {"debug", "info", "warning", "error", "fatal"}) {
+    const absl::StatusOr<LogLevel> level = ParseLogLevel(name);
+    if (level.ok() && *level == GetLogLevel()) words.push_back(absl::StrCat("--log-level=", name));
+  }
+  return words;
 }
 
 absl::StatusOr<int> StopSignalFd() {
@@ -189,8 +198,11 @@ absl::StatusOr<GuardOutcome> RunGuard(const GroupDirectory& directory, const std
         return AttachNodeGuests(directory, of, GuestHold::kRun);
       },
       std::move(port), stop.get());
-  std::optional<SyncProgress> shown;
-  if (progress.has_value()) shown.emplace(directory.StatusPath(group), *progress, stdout);
+  std::unique_ptr<SyncProgress> shown;
+  if (progress.has_value()) {
+    HAVEN_ASSIGN_OR_RETURN(shown,
+                           SyncProgress::Start(directory.StatusPath(group), *progress, stdout));
+  }
   HAVEN_ASSIGN_OR_RETURN(const GuardEnd end, guard.Run());
   GuardOutcome outcome = OutcomeOf(end);
   if (outcome.exit_code == kExitOk) {
