@@ -323,21 +323,6 @@ TEST(CodecEpoch, AnEpochThatWouldTakeTooLongIsEncodedAtALowerLevel) {
   EXPECT_EQ(pair.codec->Report().level, CodecLevel::kLz4);
 }
 
-TEST(CodecEpoch, ReaddressedEpochIsGoodUnderItsNewName) {
-  CodedPair pair({});
-  FillPage(pair, 0, 5, 1);
-  pair.Replicate(EpochKind::kSync);
-  pair.domains[0]->memory().Page(5)[100] ^= std::byte{1};
-  pair.sets->Pending(0)[0] |= uint64_t{1} << 5;
-  ASSERT_TRUE(pair.Capture(EpochKind::kCheckpoint));
-  pair.builder->Encode(pair.NextIdentity());
-  const EncodeResult again = pair.builder->Readdress(pair.NextIdentity());
-  const absl::Status checked = pair.Validate(again);
-  EXPECT_TRUE(checked.ok()) << checked;
-  pair.Apply();
-  EXPECT_TRUE(pair.ReplicaEqualsGuests());
-}
-
 TEST(CodecEpoch, NoEpochAllocates) {
   for (const unsigned workers : {0u, 2u}) {
     for (const CodecMode mode : {CodecMode::kAuto, CodecMode::kBoth, CodecMode::kLz4}) {
@@ -389,8 +374,7 @@ TEST_P(CodecEpochModelTest, ReplicaAndCodecStayInStep) {
         pair.Fail();  // Before anything was encoded.
         continue;
       }
-      EncodeResult encoded = pair.builder->Encode(pair.NextIdentity());
-      if (random.Chance(1, 6)) encoded = pair.builder->Readdress(pair.NextIdentity());
+      const EncodeResult encoded = pair.builder->Encode(pair.NextIdentity());
       const absl::Status checked = pair.Validate(encoded);
       ASSERT_TRUE(checked.ok()) << checked;
       if (random.Chance(1, 6)) {

@@ -97,11 +97,6 @@ class EpochBuilder {
   // are set here.
   EncodeResult Encode(const ChunkIdentity& identity);
 
-  // Gives the encoded epoch to another link or number: rewrites the chunks' headers only. No WRITE
-  // from staging or image may be under way, and the chunks are not sealed (checked): a sealed epoch
-  // is captured anew.
-  EncodeResult Readdress(const ChunkIdentity& identity);
-
   // The chunks of the encoded epoch in order; chunk i begins at byte i * slot_bytes() of staging,
   // or, if image_slots() is not empty, at byte image_slots()[i] * slot_bytes() of the image, and is
   // kChunkHeaderBytes + payload_bytes long. Valid until the next Capture.

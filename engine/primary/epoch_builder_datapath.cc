@@ -131,24 +131,6 @@ void EpochBuilder::EncodeCoded(const ChunkIdentity& identity) {
   zero_pages_ = image.zero_pages;
 }
 
-EncodeResult EpochBuilder::Readdress(const ChunkIdentity& identity) {
-  HAVEN_CHECK_EQ(stage_, Stage::kEncoded) << "epoch=" << identity.epoch;
-  HAVEN_CHECK(seal_ == nullptr) << "epoch=" << identity.epoch;
-  const int64_t begin_ns = clock_.NowNs();
-  for (uint32_t i = 0; i < chunks_.size(); ++i) {
-    ChunkHeader header;
-    uint32_t old_crc = 0;
-    HAVEN_CHECK_OK(DecodeChunkHeader(Chunk(i), &header, &old_crc));
-    header.identity = identity;
-    header.identity.kind = kind_;
-    header.identity.index = i;
-    chunks_[i].chunk_crc = EncodeChunkHeader(header, Chunk(i).first<kChunkHeaderBytes>());
-  }
-  EncodeResult result = Sum();
-  result.encode_ns = clock_.NowNs() - begin_ns;
-  return result;
-}
-
 std::span<std::byte> EpochBuilder::Slot(uint32_t slot) const {
   return staging_.subspan(size_t{slot} * slot_bytes(), slot_bytes());
 }

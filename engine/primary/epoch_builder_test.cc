@@ -293,24 +293,6 @@ TEST_F(BuilderTest, VanishedGuestEndsTheFetchAndKeepsWhatWasFetched) {
   EXPECT_EQ(sets_->CountPending(), 2u);
 }
 
-TEST_F(BuilderTest, ReaddressedEpochIsGoodUnderItsNewName) {
-  Build({});
-  Random random(9);
-  WriteRandomPages(random, 100);
-  ASSERT_TRUE(builder_->Fetch().status.ok());
-  Capture(EpochKind::kCheckpoint);
-  ChunkIdentity identity = NextIdentity();
-  identity.link = kLink - 1;
-  const EncodeResult first = builder_->Encode(identity);
-  const EncodeResult second = builder_->Readdress(NextIdentity());
-  EXPECT_EQ(first.wire_bytes, second.wire_bytes);
-  EXPECT_EQ(first.zero_pages, second.zero_pages);
-  EXPECT_NE(first.totals.chunks_crc, second.totals.chunks_crc);
-  Validate(epoch_, second);
-  Apply();
-  EXPECT_TRUE(ReplicaEqualsGuests());
-}
-
 TEST_F(BuilderTest, TimesComeFromTheClockGiven) {
   Build({});
   sets_->MarkAll();
@@ -357,8 +339,7 @@ TEST_P(BuilderModelTest, NothingIsLostWhateverFails) {
         sets_->RestoreInflight();
         continue;
       }
-      EncodeResult encoded = builder_->Encode(NextIdentity());
-      if (random.Chance(1, 4)) encoded = builder_->Readdress(NextIdentity());
+      const EncodeResult encoded = builder_->Encode(NextIdentity());
       Validate(epoch_, encoded);
       if (random.Chance(1, 6)) {
         sets_->RestoreInflight();

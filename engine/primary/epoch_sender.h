@@ -58,7 +58,7 @@ struct SendSpec {
 };
 
 enum class SendState : uint8_t {
-  kIdle,            // Nothing was started, or it was aborted.
+  kIdle,            // Nothing was started.
   kSending,         // Pump() again: it stops after a bounded amount of work.
   kWaitingCredits,  // All chunks are posted; the commit record needs a credit: SetCreditsGranted().
   kWaitingQueue,    // The link's queue is full: poll completions.
@@ -76,7 +76,7 @@ enum class SendState : uint8_t {
 class EpochSender {
  public:
   // Bytes of registered scratch: one commit record for each commit slot, so that the record of an
-  // aborted epoch that may still be under way is not the one that is written next.
+  // epoch whose acknowledgement has overtaken the completion is not the one that is written next.
   static constexpr uint64_t kScratchBytes = kCommitSlots * kCommitSlotBytes;
 
   // Ids of this sender's requests have this bit set; nothing else on the link may.
@@ -101,16 +101,11 @@ class EpochSender {
   // Value of Ack::credits_granted for this link; smaller than before is ignored.
   void SetCreditsGranted(uint64_t credits_granted);
 
-  // Gives up the epoch: it is never posted any further. What was posted may land nevertheless, so
-  // the link is not to be used for another epoch: kFailed stays kFailed, anything else becomes
-  // kIdle only before the first post and kFailed after it.
-  void Abort();
-
   SendState state() const { return state_; }
   // Whether the commit record of the epoch that Start() began may be at the peer: without it no
   // acknowledgement of that epoch can be true.
   bool commit_posted() const { return cursor_.commit; }
-  // What made the state kFailed; kOk if it was Abort() or nothing.
+  // What made the state kFailed; kOk if nothing did.
   CompletionResult failure() const { return failure_; }
   uint64_t credits_used() const { return cursor_.credits_used; }
   uint32_t chunks_posted() const { return cursor_.chunk; }

@@ -171,11 +171,6 @@ void EpochSender::SetCreditsGranted(uint64_t credits_granted) {
   credits_granted_ = std::max(credits_granted_, credits_granted);
 }
 
-void EpochSender::Abort() {
-  if (state_ == SendState::kFailed) return;
-  state_ = cursor_.requests == 0 && !cursor_.commit ? SendState::kIdle : SendState::kFailed;
-}
-
 SendState EpochSender::Fail(CompletionResult failure) {
   // The first failure is the cause, the ones after it are flushes.
   if (failure_ == CompletionResult::kOk) failure_ = failure;

@@ -346,31 +346,6 @@ TEST_F(SenderTest, RecordsOfFollowingEpochsUseDifferentSlotsAndScratch) {
   EXPECT_NE(first.local_offset, second.local_offset);
 }
 
-TEST_F(SenderTest, AbortBeforeTheFirstPostLeavesTheLinkUsable) {
-  EpochSender sender(options_, link_);
-  sender.SetCreditsGranted(kPlenty);
-  sender.Start(MakeSpec(5, 1));
-  sender.Abort();
-  EXPECT_EQ(sender.state(), SendState::kIdle);
-  EXPECT_EQ(sender.Pump(), SendState::kIdle);
-  const SendSpec spec = MakeSpec(6, 2);
-  sender.Start(spec);
-  EXPECT_EQ(Drive(sender), SendState::kCompleted);
-  ExpectDelivered(spec);
-}
-
-TEST_F(SenderTest, AbortAfterAPostEndsTheLink) {
-  EpochSender sender(options_, link_);
-  sender.Start(MakeSpec(5, 1));
-  EXPECT_EQ(sender.Pump(), SendState::kWaitingCredits);
-  sender.Abort();
-  EXPECT_EQ(sender.state(), SendState::kFailed);
-  EXPECT_EQ(sender.failure(), CompletionResult::kOk);
-  sender.SetCreditsGranted(kPlenty);
-  EXPECT_EQ(sender.Pump(), SendState::kFailed);
-  EXPECT_EQ(link_.posted.size(), 1u);
-}
-
 using SenderDeathTest = SenderTest;
 
 TEST_F(SenderDeathTest, AnEpochNumberIsNeverUsedTwice) {
