@@ -55,6 +55,21 @@ std::variant<Refuse, JournalGeometry> SizeJournal(const Hello& hello,
   return geometry;
 }
 
+// Two states of each guest, and in pages that are written or referred to (EpochPageSet) twice a bit
+// and half a bit for each. Its numbers are the primary's word, and memory is taken for them before
+// anything of the guests has arrived.
+std::optional<Refuse> CheckBeside(const Hello& hello, const JournalOptions& options) {
+  uint64_t bytes = 0;
+  for (const HelloDomain& domain : hello.domains) {
+    bytes += 2 * uint64_t{domain.max_state_bytes} + domain.page_count * 3 / 8;
+  }
+  if (bytes <= options.max_bytes) return std::nullopt;
+  return Refuse{RefuseCode::kMemory,
+                absl::StrCat("states and page tables of these guests need ", bytes,
+                             " bytes beside the journal; this backup allows ", options.max_bytes,
+                             ": allow more there (--journal-bytes)")};
+}
+
 }  // namespace
 
 std::optional<Refuse> CheckCovers(const JournalGeometry& geometry, uint64_t max_epoch_slots) {
@@ -76,6 +91,10 @@ TermsDecision DecideTerms(const Hello& hello, const FeatureOffer& own,
   const std::variant<Refuse, FeatureAgreement> agreed = Agree(hello, own);
   if (const auto* refuse = std::get_if<Refuse>(&agreed)) {
     decision.refuse = *refuse;
+    return decision;
+  }
+  if (std::optional<Refuse> refuse = CheckBeside(hello, journal)) {
+    decision.refuse = *std::move(refuse);
     return decision;
   }
   const std::variant<Refuse, JournalGeometry> sized = SizeJournal(hello, journal);

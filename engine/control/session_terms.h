@@ -17,7 +17,9 @@ namespace haven {
 
 // How much memory a journal may take. All in bytes.
 struct JournalOptions {
-  uint64_t max_bytes = uint64_t{8} << 30;  // Whole region; a session that needs more is refused.
+  // Of the whole region, and once more of what is kept beside it for the guests' states and pages;
+  // a session that needs more is refused.
+  uint64_t max_bytes = uint64_t{8} << 30;
   // 0: room for two of the largest epochs, so that an epoch never waits for the one before it to be
   // applied. Less saves memory; what is missing then lies in the pool.
   uint64_t ring_bytes = 0;

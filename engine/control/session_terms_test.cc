@@ -60,6 +60,21 @@ TEST(SessionTermsTest, WhatASmallRingLacksLiesInThePool) {
   }
 }
 
+TEST(SessionTermsTest, WhatIsKeptBesideTheJournalIsBounded) {
+  const JournalOptions options{.max_bytes = uint64_t{64} << 20};
+  Hello hello = TestHello(10);
+  hello.domains[0].page_count = (options.max_bytes - 16) / 3 * 8;
+  EXPECT_TRUE(DecideTerms(hello, {}, options).terms.has_value());
+  hello.domains[0].page_count += 8;
+  const TermsDecision pages = DecideTerms(hello, {}, options);
+  EXPECT_FALSE(pages.terms.has_value());
+  EXPECT_EQ(pages.refuse.code, RefuseCode::kMemory);
+  EXPECT_THAT(pages.refuse.message, HasSubstr("this backup allows 67108864"));
+  hello.domains[0].page_count = 64;
+  hello.domains[0].max_state_bytes = 40 << 20;
+  EXPECT_EQ(DecideTerms(hello, {}, options).refuse.code, RefuseCode::kMemory);
+}
+
 TEST(SessionTermsTest, APoolThatIsWantedIsAdded) {
   JournalOptions options;
   options.pool_bytes = 100 * kMinSlotBytes;
