@@ -5,21 +5,15 @@
 #include <string>
 
 #include "engine/codec/codec_mode.h"
-#include "engine/control/faulty_transport_testing.h"
-#include "engine/control/process_pair_testing.h"
-#include "gmock/gmock.h"
+#include "engine/control/shm_pair_testing.h"
 #include "gtest/gtest.h"
-#include "transport/shm/shm_transport.h"
 
 namespace haven {
 namespace {
 
-class CodecPairTest : public testing::TestWithParam<CodecMode> {
+class CodecPairTest : public ShmPair, public testing::TestWithParam<CodecMode> {
  protected:
-  static constexpr uint64_t kPages = 300;
-
   CodecPairTest() {
-    backup_faults_.revoke_by_word = true;
     CodecStageOptions& codec = engine_options_.driver.codec;
     codec.enabled = true;
     codec.mode = GetParam();
@@ -28,48 +22,6 @@ class CodecPairTest : public testing::TestWithParam<CodecMode> {
     engine_options_.copy_workers = 1;
     session_options_.driver.apply_threads = 2;
   }
-
-  void StartBackup() {
-    backup_.emplace(backup_transport_, address_, session_options_, factory_, arbiter_);
-  }
-  void Start() {
-    StartBackup();
-    EngineSeams seams;
-    seams.guests = {{&guest_, &guest_}};
-    seams.output = &guest_;
-    seams.transport = &engine_transport_;
-    seams.arbiter = arbiter_;
-    engine_.emplace(engine_options_, seams);
-  }
-  bool ReleasesMore(uint64_t steps = 20) {
-    const uint64_t before = wire_.released;
-    return WaitFor([&] { return wire_.released >= before + steps; });
-  }
-  // The backup's copy is what the guest was at the step that its state names.
-  void ExpectWholePromotion() {
-    ASSERT_TRUE(WaitFor([&] { return backup_->newest_result().has_value(); }));
-    ASSERT_EQ(backup_->newest_result()->end, BackupEnd::kPromoted);
-    const ReplicaDomain& replica = *backup_->newest().replicas()[0];
-    const uint64_t step = PromotedStep(replica);
-    EXPECT_GE(step, wire_.released) << "output of a later step has left";
-    EXPECT_TRUE(IsTestStep(replica.memory(), step));
-  }
-
-  TestFolder folder_;
-  const std::string address_ = "unix:" + folder_.File("backup.sock");
-  ShmTransport shm_;
-  TransportFaults engine_faults_;
-  TransportFaults backup_faults_;
-  FaultyTransport engine_transport_{shm_, engine_faults_};
-  FaultyTransport backup_transport_{shm_, backup_faults_};
-  const std::shared_ptr<TestArbiter> arbiter_ = std::make_shared<TestArbiter>();
-  TestReplicaFactory factory_;
-  TestWire wire_;
-  TestGuest guest_{"g1", kPages, wire_};
-  EngineOptions engine_options_ = TestEngineOptions(address_);
-  SessionOptions session_options_ = TestSessionOptions();
-  std::optional<PairBackup> backup_;
-  std::optional<TestEngine> engine_;
 };
 
 TEST_P(CodecPairTest, ThePromotedCopyIsWhole) {

@@ -4,71 +4,26 @@
 #include <utility>
 
 #include "engine/base/file_util.h"
-#include "engine/control/faulty_transport_testing.h"
-#include "engine/control/process_pair_testing.h"
+#include "engine/control/shm_pair_testing.h"
 #include "engine/control/status_file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "transport/shm/shm_transport.h"
 
 namespace haven {
 namespace {
 
-class ProcessPairTest : public testing::Test {
+class ProcessPairTest : public ShmPair, public testing::Test {
  protected:
-  static constexpr uint64_t kPages = 300;
-
   ProcessPairTest() {
-    backup_faults_.revoke_by_word = true;
     engine_options_.paths.status = folder_.File("engine.status");
     engine_options_.paths.events = folder_.File("engine.events");
   }
 
-  void StartBackup() {
-    backup_.emplace(backup_transport_, address_, session_options_, factory_, arbiter_);
-  }
-  void StartEngine(const std::optional<Register>& current = std::nullopt) {
-    engine_.emplace(engine_options_, Seams(), current);
-  }
-  EngineSeams Seams() {
-    EngineSeams seams;
-    seams.guests = {{&guest_, &guest_}};
-    seams.output = &guest_;
-    seams.transport = &engine_transport_;
-    seams.arbiter = arbiter_;
-    return seams;
-  }
-  // Output of epochs that were committed from now on has left.
-  bool ReleasesMore(uint64_t steps = 20) {
-    const uint64_t before = wire_.released;
-    return WaitFor([&] { return wire_.released >= before + steps; });
-  }
   std::string Events() {
     absl::StatusOr<std::string> events =
         ReadBoundedFile(engine_options_.paths.events, size_t{1} << 20);
     return events.ok() ? *std::move(events) : events.status().ToString();
   }
-  uint64_t PromotedStepOfNewest() { return PromotedStep(*backup_->newest().replicas()[0]); }
-  bool IsPromoted() {
-    return WaitFor([&] { return backup_->newest_result().has_value(); }) &&
-           backup_->newest_result()->end == BackupEnd::kPromoted;
-  }
-
-  TestFolder folder_;
-  const std::string address_ = "unix:" + folder_.File("backup.sock");
-  ShmTransport shm_;
-  TransportFaults engine_faults_;
-  TransportFaults backup_faults_;
-  FaultyTransport engine_transport_{shm_, engine_faults_};
-  FaultyTransport backup_transport_{shm_, backup_faults_};
-  const std::shared_ptr<TestArbiter> arbiter_ = std::make_shared<TestArbiter>();
-  TestReplicaFactory factory_;
-  TestWire wire_;
-  TestGuest guest_{"g1", kPages, wire_};
-  EngineOptions engine_options_ = TestEngineOptions(address_);
-  SessionOptions session_options_ = TestSessionOptions();
-  std::optional<PairBackup> backup_;
-  std::optional<TestEngine> engine_;
 };
 
 TEST_F(ProcessPairTest, ProtectsAndReleasesOutputOfCommittedEpochs) {
@@ -190,11 +145,8 @@ TEST_F(ProcessPairTest, TheReplicaIsPromotedWhenTheEngineIsGone) {
   ASSERT_TRUE(backup_->Reaches("protected"));
   ASSERT_TRUE(ReleasesMore());
   engine_->Destroy();
-  ASSERT_TRUE(IsPromoted());
-  const uint64_t step = PromotedStepOfNewest();
-  EXPECT_GE(step, wire_.released) << "output of a later step has left";
-  EXPECT_LE(step, guest_.step());
-  EXPECT_TRUE(IsTestStep(backup_->newest().replicas()[0]->memory(), step));
+  ExpectWholePromotion();
+  EXPECT_LE(PromotedStep(*backup_->newest().replicas()[0]), guest_.step());
   EXPECT_GE(backup_faults_.revoked, 1u);
   const SessionResult result = *backup_->newest_result();
   ASSERT_TRUE(result.value.has_value());
@@ -211,9 +163,7 @@ TEST_F(ProcessPairTest, AnOperatorPromotesAndTheEngineIsDeposed) {
   ASSERT_TRUE(IsPromoted());
   const EngineResult result = engine_->Join();
   EXPECT_EQ(result.end, PrimaryEnd::kDeposed);
-  const uint64_t step = PromotedStepOfNewest();
-  EXPECT_GE(step, wire_.released);
-  EXPECT_TRUE(IsTestStep(backup_->newest().replicas()[0]->memory(), step));
+  ExpectWholePromotion();
 }
 
 TEST_F(ProcessPairTest, AHandoverLosesNoStep) {
@@ -224,7 +174,7 @@ TEST_F(ProcessPairTest, AHandoverLosesNoStep) {
   ASSERT_TRUE(engine_->loop().Handover(kTestPatience).ok());
   ASSERT_TRUE(IsPromoted());
   EXPECT_EQ(engine_->Join().end, PrimaryEnd::kDeposed);
-  EXPECT_EQ(PromotedStepOfNewest(), guest_.step());
+  EXPECT_EQ(PromotedStep(*backup_->newest().replicas()[0]), guest_.step());
   EXPECT_EQ(wire_.released, guest_.step()) << "the last epoch's output was released";
 }
 
