@@ -54,6 +54,7 @@ class RecordedDomain final : public Domain {
   }
   size_t max_state_bytes() const override { return inner_.max_state_bytes(); }
   DomainEnd End() override { return inner_.End(); }
+  absl::Status CheckMemory() override { return inner_.CheckMemory(); }
   absl::Status Destroy() override { return inner_.Destroy(); }
 
  private:

@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/base/check.h"
 #include "engine/base/random.h"
+#include "engine/base/status_macros.h"
 #include "engine/control/time_limit.h"
 #include "engine/membership/arbiter_rules.h"
 
@@ -91,8 +92,14 @@ absl::Status TestGuest::EnableLogDirty() {
 
 absl::Status TestGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   HAVEN_CHECK(logging_);
+  HAVEN_RETURN_IF_ERROR(CheckMemory());
   for (size_t i = 0; i < bitmap.size(); ++i) bitmap[i] |= std::exchange(dirty_[i], 0);
   return absl::OkStatus();
+}
+
+absl::Status TestGuest::CheckMemory() {
+  if (!changed_) return absl::OkStatus();
+  return absl::FailedPreconditionError("its memory has changed");
 }
 
 absl::StatusOr<size_t> TestGuest::CaptureState(std::span<std::byte> out) {

@@ -68,6 +68,8 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   TestGuest(std::string name, uint64_t pages, TestWire& wire);
 
   uint64_t step() const { return step_; }
+  // From now on it has other memory than memory() says. Any thread.
+  void ChangeMemory() { changed_ = true; }
 
   // Domain.
   const DomainInfo& info() const override { return info_; }
@@ -78,6 +80,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override { return sizeof(uint64_t); }
   DomainEnd End() override;
+  absl::Status CheckMemory() override;
   absl::Status Destroy() override { return absl::OkStatus(); }
 
   // SuspendMethod.
@@ -106,6 +109,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   TestWire& wire_;
   std::vector<uint64_t> dirty_;
   uint64_t step_ = 0;
+  std::atomic<bool> changed_{false};
   bool running_ = true;
   bool logging_ = false;
   bool holding_ = false;

@@ -146,12 +146,15 @@ EngineResult EngineLoop::Run(const std::optional<Register>& current) {
   EngineResult result;
   result.end = driver_->primary().end();
   result.value = driver_->primary().registers().known();
-  result.cause =
-      stop_ && result.end == PrimaryEnd::kNotYet ? "stopped" : driver_->primary().cause();
+  result.cause = driver_->primary().cause();
+  if (result.end != PrimaryEnd::kNotYet) return result;
+  result.cause = stop_ ? "stopped" : std::string(driver_->outdated().message());
   return result;
 }
 
-bool EngineLoop::Over() const { return stop_ || driver_->primary().end() != PrimaryEnd::kNotYet; }
+bool EngineLoop::Over() const {
+  return stop_ || driver_->primary().end() != PrimaryEnd::kNotYet || !driver_->outdated().ok();
+}
 
 // Everything that can be done now.
 void EngineLoop::Turn() {

@@ -300,6 +300,15 @@ void PrimaryDriver::CheckLife(int64_t now_ns) {
     last_error_ = health;
     primary_.OnOutputBroken(now_ns);
   }
+  CheckMemory();
+}
+
+// While it is protected, what can not be captured has led to `solo` before this.
+void PrimaryDriver::CheckMemory() {
+  const Primary::Role role = primary_.role();
+  if (role != Primary::Role::kUnprotected && role != Primary::Role::kSyncing) return;
+  if (primary_.phase() != Primary::Phase::kRunning) return;
+  for (Domain* domain : domains_) outdated_.Update(domain->CheckMemory());
 }
 
 bool PrimaryDriver::MarkApplies() const {

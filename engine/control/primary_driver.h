@@ -101,6 +101,10 @@ class PrimaryDriver : private PrimaryActions {
   // Why the last attempt to reach a backup failed, and what the data path last complained of.
   const absl::Status& last_error() const { return last_error_; }
 
+  // OK, or why another engine has to go on: a guest has other memory than this one has mapped, and
+  // nothing that this one could still commit.
+  const absl::Status& outdated() const { return outdated_; }
+
   // The heartbeat vouches for this engine until then. Any thread.
   int64_t alive_until_ns() const { return alive_until_ns_.load(std::memory_order_relaxed); }
   // The lane for heartbeats while a link is up, else null.
@@ -144,6 +148,7 @@ class PrimaryDriver : private PrimaryActions {
   bool PollConnector();
   bool PollWire();
   void CheckLife(int64_t now_ns);
+  void CheckMemory();
   void NoteLostLog(const FetchResult& fetched);
   void CheckMark(int64_t now_ns);
   void SendBeat(int64_t now_ns);
@@ -177,6 +182,7 @@ class PrimaryDriver : private PrimaryActions {
 
   PrimaryCounters counters_;
   absl::Status last_error_;
+  absl::Status outdated_;
   std::array<std::byte, kHeartbeatBytes> last_beat_{};
   uint64_t beat_counter_ = 0;
   int64_t next_life_ns_ = 0;

@@ -143,7 +143,9 @@ StatusSnapshot PrimaryStatus::Take() {
   snapshot.output = {.held_packets = output_stats_.held_packets,
                      .held_bytes = output_stats_.held_bytes,
                      .released_packets = output_stats_.released_packets,
-                     .dropped_packets = output_stats_.dropped_packets};
+                     .dropped_packets = output_stats_.dropped_packets,
+                     .last_held_ns = output_stats_.last_held_ns,
+                     .longest_held_ns = output_stats_.longest_held_ns};
   if (driver_->codec() != nullptr) snapshot.codec = DescribeCodec(*driver_->codec());
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;

@@ -56,6 +56,18 @@ TEST_F(ProcessPairTest, UnprotectOpensTheOutputAndEndsTheEngine) {
   EXPECT_TRUE(absl::IsUnavailable(engine_->loop().Unprotect(kTestPatience)));
 }
 
+TEST_F(ProcessPairTest, AGuestWhoseMemoryHasChangedIsLeftToAnotherEngine) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  guest_.ChangeMemory();
+  const EngineResult result = engine_->Join();
+  EXPECT_EQ(result.end, PrimaryEnd::kNotYet);
+  EXPECT_EQ(result.cause, "its memory has changed");
+  ASSERT_TRUE(result.value.has_value());
+  EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
+}
+
 TEST_F(ProcessPairTest, ALostLinkIsReplacedAndOnlyTheDeltaIsSent) {
   StartBackup();
   StartEngine();

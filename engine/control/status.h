@@ -59,6 +59,9 @@ struct OutputStatus {
   uint64_t held_bytes = 0;
   uint64_t released_packets = 0;
   uint64_t dropped_packets = 0;
+  // How old a packet was at most when it was released: of the last epoch, and of any.
+  int64_t last_held_ns = 0;
+  int64_t longest_held_ns = 0;
 };
 
 // How pages are made small (docs/codec.md). Of a primary.

@@ -58,6 +58,8 @@ void TransferOutput(Io& io, Value& value) {
   io.Field("held_bytes", value.held_bytes);
   io.Field("released_packets", value.released_packets);
   io.Field("dropped_packets", value.dropped_packets);
+  io.Field("last_held_ns", value.last_held_ns);
+  io.Field("longest_held_ns", value.longest_held_ns);
 }
 
 template <typename Io, typename Value>

@@ -48,7 +48,12 @@ StatusSnapshot FullSnapshot() {
              .pages = 5,
              .wire_bytes = 6};
   s.sync = {.active = true, .pages_done = 1, .pages_left = 2, .pages_per_s = 3, .left_ns = kNoTime};
-  s.output = {.held_packets = 1, .held_bytes = 2, .released_packets = 3, .dropped_packets = 4};
+  s.output = {.held_packets = 1,
+              .held_bytes = 2,
+              .released_packets = 3,
+              .dropped_packets = 4,
+              .last_held_ns = 5,
+              .longest_held_ns = 6};
   s.codec = {"auto", "lz4", true, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
   s.counters = {1, 2, 3, 4, 5, 6, 7, 8, 9};
   s.pause = {.count = 1, .last_ns = 2, .p50_ns = 3, .p99_ns = 4, .max_ns = 5};
@@ -67,6 +72,7 @@ TEST(StatusJsonTest, WhatWasWrittenIsRead) {
   EXPECT_EQ(read->epoch.committed, written.epoch.committed);
   EXPECT_EQ(read->sync.left_ns, kNoTime);
   EXPECT_EQ(read->guests, written.guests);
+  EXPECT_EQ(read->output.longest_held_ns, 6);
   EXPECT_EQ(read->phases[kPhases - 1].count, 100 + kPhases - 1);
   EXPECT_FALSE(read->registered.running);
 }

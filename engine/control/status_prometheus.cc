@@ -128,6 +128,10 @@ void PrometheusText::Group::Primary(const StatusSnapshot& s) {
   Counter("haven_output_released_packets_total", "Packets released.", s.output.released_packets);
   Counter("haven_output_dropped_packets_total", "Packets lost at the buffer's limit.",
           s.output.dropped_packets);
+  if (s.output.longest_held_ns > 0) {
+    Gauge("haven_output_held_seconds", "Age of the last epoch's oldest packet at its release.",
+          Seconds(s.output.last_held_ns));
+  }
   Begin("haven_pause_seconds", "summary", "How long the guests stand still per epoch.");
   Times(s.pause, "");
   Begin("haven_phase_seconds", "summary", "How long each phase of an epoch takes.");

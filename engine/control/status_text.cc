@@ -91,10 +91,14 @@ void AppendEpochs(std::string* out, const StatusSnapshot& s, const StatusReading
     return;
   }
   Line(out, "last", absl::StrCat(e.pages, " pages, ", HumanBytes(e.wire_bytes), " on the wire"));
-  Line(
-      out, "output",
+  std::string output =
       absl::StrCat(s.output.held_packets, " packets held (", HumanBytes(s.output.held_bytes), "), ",
-                   s.output.released_packets, " released, ", s.output.dropped_packets, " dropped"));
+                   s.output.released_packets, " released, ", s.output.dropped_packets, " dropped");
+  if (s.output.longest_held_ns > 0) {
+    absl::StrAppend(&output, ", for at most ", HumanDuration(s.output.last_held_ns), " lately and ",
+                    HumanDuration(s.output.longest_held_ns), " ever");
+  }
+  Line(out, "output", output);
   Line(out, "total",
        absl::StrCat(s.counters.epochs, " epochs, ", s.counters.total_pages, " pages (",
                     s.counters.zero_pages, " zero), ", HumanBytes(s.counters.wire_bytes), ", ",

@@ -59,6 +59,10 @@ class Domain {
   // kNone while the guest lives; does not block.
   virtual DomainEnd End() = 0;
 
+  // OK while memory() is all the memory that the guest has. Else, and for good: another process has
+  // to take hold of the guest, map it as it is now and send all of it. Does not block.
+  virtual absl::Status CheckMemory() { return absl::OkStatus(); }
+
   // Destroys the guest for good (a deposed copy). Returns when it can not run any more. OK if
   // already gone.
   virtual absl::Status Destroy() = 0;

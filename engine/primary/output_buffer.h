@@ -16,6 +16,8 @@ struct OutputStats {
   uint64_t held_bytes = 0;
   uint64_t released_packets = 0;
   uint64_t dropped_packets = 0;  // Lost at the buffer's limit: clients see them as network loss.
+  int64_t last_held_ns = 0;      // At most so old was a packet when it was released: of the last
+  int64_t longest_held_ns = 0;   // epoch, and of any. 0: the buffer does not know.
 };
 
 // Holds what the guests send. All NICs of the group act together. The kernel (or the gate process)

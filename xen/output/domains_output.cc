@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/output/domains_output.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -47,6 +48,7 @@ absl::Status DomainsOutput::Serve(std::vector<std::string> nics) {
     const OutputStats counted = inner_->stats();
     before_.released_packets += counted.released_packets;
     before_.dropped_packets += counted.dropped_packets;
+    before_.longest_held_ns = std::max(before_.longest_held_ns, counted.longest_held_ns);
   }
   inner_ = std::move(next);
   nics_ = std::move(nics);
@@ -106,6 +108,7 @@ OutputStats DomainsOutput::stats() {
   OutputStats sum = inner_ != nullptr ? inner_->stats() : OutputStats();
   sum.released_packets += before_.released_packets;
   sum.dropped_packets += before_.dropped_packets;
+  sum.longest_held_ns = std::max(sum.longest_held_ns, before_.longest_held_ns);
   return sum;
 }
 

@@ -279,6 +279,8 @@ OutputStats PlugOutput::stats() {
     sum.released_packets += counted.passed_before + counted.last.passed_packets;
     sum.dropped_packets += counted.dropped_before + counted.last.dropped_packets;
   }
+  sum.last_held_ns = counters_.last_held_ns;
+  sum.longest_held_ns = counters_.longest_held_ns;
   return sum;
 }
 

@@ -266,6 +266,8 @@ TEST_F(PlugOutputTest, HeldTimeIsThatOfTheOldestPacket) {
   ASSERT_TRUE(output->ReleaseOne().ok());
   EXPECT_EQ(output->counters().last_held_ns, 6 * kNsPerMs);
   EXPECT_EQ(output->counters().longest_held_ns, 25 * kNsPerMs);
+  EXPECT_EQ(output->stats().last_held_ns, 6 * kNsPerMs);
+  EXPECT_EQ(output->stats().longest_held_ns, 25 * kNsPerMs);
 }
 
 TEST_F(PlugOutputTest, OpenPassesUntilTheNextHold) {

@@ -52,6 +52,13 @@ absl::Status XenDomain::CheckPages(const XenDomainStatus& status) const {
                    "memory alone (xl mem-set)"));
 }
 
+absl::Status XenDomain::CheckMemory() {
+  if (parts_.mapping == nullptr) return absl::OkStatus();
+  const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
+  if (!status.ok() || status->dying) return absl::OkStatus();  // End() tells.
+  return CheckPages(*status);
+}
+
 void XenDomain::DisableLogDirty() {
   if (!log_.has_value()) return DropLeftoverLog();
   if (!log_->enabled()) return;

@@ -20,8 +20,8 @@
 namespace haven {
 
 // Domain: a PVH guest of this host. Its memory is fixed while it is protected: a change of its page
-// count makes every further fetch fail (FailedPrecondition), since neither this mapping nor the
-// copy has its new pages.
+// count makes every further fetch and CheckMemory fail (FailedPrecondition), since neither this
+// mapping nor the copy has its new pages.
 class XenDomain final : public Domain {
  public:
   struct Parts {
@@ -52,6 +52,7 @@ class XenDomain final : public Domain {
   // Also lets a guest go on that stands suspended by nobody's wish: a request of an engine that
   // died may be answered after its successor began.
   DomainEnd End() override;
+  absl::Status CheckMemory() override;
   // With its devices; by the hypervisor alone if the toolstack does not do it in time.
   absl::Status Destroy() override;
 

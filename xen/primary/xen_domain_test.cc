@@ -116,10 +116,12 @@ TEST_F(XenDomainTest, ItEndsWithItsObject) {
 TEST_F(XenDomainTest, AChangedPageCountIsNoticedForGood) {
   const auto domain = Make();
   ASSERT_TRUE(domain->EnableLogDirty().ok());
+  EXPECT_TRUE(domain->CheckMemory().ok());
   control_->status.pages = kFrames - 3;
   const absl::Status status = Fetch(*domain);
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("from 128 to 125 pages"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(domain->CheckMemory()));
   EXPECT_TRUE(absl::IsFailedPrecondition(Fetch(*domain)));
 }
 
