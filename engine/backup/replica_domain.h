@@ -32,8 +32,9 @@ class ReplicaDomain {
   // cause.
   virtual absl::Status Prepare(std::span<const std::byte> state) = 0;
 
-  // Lets the guest run. After OK this object only unmaps, and further calls are OK. After an error
-  // it is not known whether the guest runs: call again until OK. Idempotent.
+  // Lets the guest run. After OK this object only unmaps, and further calls are OK. NotFound:
+  // somebody else has destroyed the copy, which never runs. After any other error it is not known
+  // whether the guest runs: call again until OK or NotFound. Idempotent.
   virtual absl::Status Run() = 0;
 
   // Destroys the copy. Returns when it can never run. The destructor does the same unless Run() was

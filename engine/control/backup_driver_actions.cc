@@ -147,7 +147,16 @@ void BackupDriver::Prepare() {
 void BackupDriver::Run() {
   // Each of them, whatever became of the others: the old copies may be gone already.
   absl::Status status;
-  for (ReplicaDomain* replica : parts_.replicas) status.Update(replica->Run());
+  for (ReplicaDomain* replica : parts_.replicas) {
+    const absl::Status ran = replica->Run();
+    if (!absl::IsNotFound(ran)) {
+      status.Update(ran);
+      continue;
+    }
+    // It can not be had any more: for its guard it is a guest that has ended by itself.
+    last_error_ = ran;
+    Report("a copy was destroyed by somebody else before it could run");
+  }
   Queue(Answer::Kind::kRunning, status);
 }
 

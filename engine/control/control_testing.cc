@@ -160,12 +160,18 @@ OutputStats TestGuest::stats() {
 
 absl::StatusOr<std::unique_ptr<ReplicaDomain>> TestReplicaFactory::Build(
     const HelloDomain& domain) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (!result_.ok()) return result_;
-  }
-  return MemoryReplica::Create(
-      {.pages = domain.page_count, .max_state_bytes = domain.max_state_bytes});
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!result_.ok()) return result_;
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<MemoryReplica> replica,
+                         MemoryReplica::Create({.pages = domain.page_count,
+                                                .max_state_bytes = domain.max_state_bytes}));
+  replica->set_run_result(run_result_);
+  return replica;
+}
+
+void TestReplicaFactory::set_run_result(absl::Status result) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  run_result_ = std::move(result);
 }
 
 void TestReplicaFactory::set_result(absl::Status result) {

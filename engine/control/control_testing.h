@@ -125,10 +125,13 @@ class TestReplicaFactory final : public ReplicaFactory {
 
   // What the next Build returns instead; OK: it builds.
   void set_result(absl::Status result);
+  // What Run says of copies that are built from now on; OK: they run.
+  void set_run_result(absl::Status result);
 
  private:
   std::mutex mutex_;
   absl::Status result_;
+  absl::Status run_result_;
 };
 
 // The step of a promoted copy's state.

@@ -166,6 +166,23 @@ TEST_F(ProcessPairTest, TheReplicaIsPromotedWhenTheEngineIsGone) {
   EXPECT_TRUE(result.value->running);
 }
 
+TEST_F(ProcessPairTest, APromotionEndsWithACopyThatSomebodyElseHasDestroyed) {
+  session_options_.paths = [this](const std::string&) {
+    return StatusPaths{.status = folder_.File("session.status"),
+                       .events = folder_.File("session.events")};
+  };
+  factory_.set_run_result(absl::NotFoundError("somebody has destroyed it"));
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  ASSERT_TRUE(backup_->Reaches("protected"));
+  engine_->Destroy();
+  ASSERT_TRUE(IsPromoted());
+  EXPECT_TRUE(backup_->newest_result()->value->running);
+  EXPECT_THAT(*ReadBoundedFile(folder_.File("session.events"), size_t{1} << 20),
+              testing::HasSubstr("somebody has destroyed it"));
+}
+
 TEST_F(ProcessPairTest, AnOperatorPromotesAndTheEngineIsDeposed) {
   StartBackup();
   StartEngine();

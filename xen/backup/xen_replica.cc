@@ -161,10 +161,12 @@ absl::Status XenReplica::Run() {
     now = parts_.host->StateOf(parts_.domid);
   }
   if (!now.ok()) return failed(now.status());
-  if (*now != DomainState::kRunning) {
-    return failed(absl::InternalError(*now == DomainState::kGone ? "it was destroyed"
-                                                                 : "it is still paused"));
+  if (*now == DomainState::kGone) {
+    return absl::NotFoundError(absl::StrCat("the copy of guest ", parts_.config.name, ", domain ",
+                                            parts_.domid,
+                                            ", was destroyed by somebody else and never runs"));
   }
+  if (*now != DomainState::kRunning) return failed(absl::InternalError("it is still paused"));
   running_ = true;
   HAVEN_LOG(kInfo, "xen") << "guest " << parts_.config.name << " runs as domain " << parts_.domid
                           << ": unpaused_us=" << (unpaused_ns - begun_ns) / kNsPerUs
