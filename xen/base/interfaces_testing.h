@@ -181,6 +181,9 @@ class FakeStore final : public XenStore {
     if (content_->error.ok()) content_->entries[path] = value;
     return content_->error;
   }
+  absl::Status Post(const std::string& path, const std::string& value) override {
+    return Write(path, value);
+  }
   absl::Status Remove(const std::string& path) override {
     if (content_->error.ok()) content_->entries.erase(path);
     return content_->error;

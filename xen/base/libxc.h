@@ -12,7 +12,6 @@ extern "C" {
 #include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xenguest.h>
-#include <xenstore.h>
 
 // Exported by libxenctrl, but in no header that is installed. The upper bits of each frame number
 // are replaced by its type (XEN_DOMCTL_PFINFO_*); at most 1024 in one call.

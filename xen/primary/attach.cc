@@ -145,7 +145,7 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
   }
   CooperativeSuspend::Seams seams;
   seams.control = &control;
-  HAVEN_ASSIGN_OR_RETURN(seams.store, OpenXenStore());
+  HAVEN_ASSIGN_OR_RETURN(seams.store, OpenXenStore(kEpochStorePatience));
   HAVEN_ASSIGN_OR_RETURN(seams.watch, OpenXenStore());
   HAVEN_ASSIGN_OR_RETURN(seams.event, SubscribeSuspend(domid, port));
   HAVEN_RETURN_IF_ERROR(store.Write(port_path, absl::StrCat(seams.event->guest_port())));

@@ -68,8 +68,11 @@ absl::Status CooperativeSuspend::Request() {
   const absl::StatusOr<XenDomainStatus> status = seams_.control->Status();
   if (status.ok() && status->suspended()) return absl::OkStatus();
   if (!marked_) HAVEN_RETURN_IF_ERROR(seams_.store->Write(mark_path_, "asked"));
-  marked_ = wrote_ = true;
-  return seams_.store->Write(path_, kSuspend);
+  marked_ = true;
+  // Not waited for: the guest answers, and the guests of a group are asked together.
+  HAVEN_RETURN_IF_ERROR(seams_.store->Post(path_, kSuspend));
+  wrote_ = asked_ = true;
+  return absl::OkStatus();
 }
 
 SuspendMethod::State CooperativeSuspend::Poll() {
@@ -89,7 +92,8 @@ SuspendMethod::State CooperativeSuspend::Poll() {
 }
 
 absl::Status CooperativeSuspend::Resume() {
-  const bool asked = std::exchange(state_->wanted, false);
+  state_->wanted = false;
+  const bool asked = std::exchange(asked_, false);
   HAVEN_ASSIGN_OR_RETURN(const XenDomainStatus status, [this]() -> absl::StatusOr<XenDomainStatus> {
     absl::StatusOr<XenDomainStatus> found = seams_.control->Status();
     if (!absl::IsNotFound(found.status())) return found;

@@ -38,7 +38,7 @@ class CooperativeSuspend final : public SuspendMethod {
 
   struct Seams {
     XenDomainControl* control = nullptr;  // Outlives this, as do the clock and the state.
-    std::unique_ptr<XenStore> store;      // For requests: it watches nothing.
+    std::unique_ptr<XenStore> store;      // For requests: it watches nothing, and is not patient.
     std::unique_ptr<XenStore> watch;      // Watches ends of domains.
     std::unique_ptr<SuspendEvent> event;
     const Clock* clock = nullptr;
@@ -69,6 +69,7 @@ class CooperativeSuspend final : public SuspendMethod {
   const std::string mark_path_;
   bool marked_;
   bool wrote_ = false;  // A request, into the store.
+  bool asked_ = false;  // The same, and it was neither answered nor taken back.
   // A request that the guest had taken when it was taken back: it will stop, and is let go on then.
   int64_t taken_until_ns_ = 0;
   // The same of a process that was killed: it may stop.

@@ -250,6 +250,18 @@ TEST_F(CooperativeSuspendTest, ARequestThatCanNotBeTakenBackMayHaveBeenTaken) {
   EXPECT_EQ(suspend_->Poll(), State::kSuspended);
 }
 
+TEST_F(CooperativeSuspendTest, ARequestThatWasNotSentIsNotAwaited) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  ASSERT_TRUE(suspend_->Resume().ok());
+  content_->error = absl::DeadlineExceededError("the store is silent");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(suspend_->Request()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(suspend_->Resume()));
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  content_->error = absl::OkStatus();
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(Asked(), "suspend") << "it is asked as soon as the store answers again";
+}
+
 TEST_F(CooperativeSuspendTest, AGuestThatEndsIsGone) {
   for (const XenShutdown reason :
        {XenShutdown::kPoweroff, XenShutdown::kReboot, XenShutdown::kCrash}) {
