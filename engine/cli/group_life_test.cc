@@ -56,6 +56,12 @@ class GroupLifeTest : public ProgramTest {
     ExpectState(Directory(), 4);
     return guard;
   }
+  Words ProtectElsewhere(const Words& more) const {
+    Words words = {"protect", "synthetic:name=g1,mem=1M", OtherDirectory(), "--node=b", Arbiter(),
+                   Backup()};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
   std::string OtherDirectory() const { return absl::StrCat("--directory=", folder_.File("b")); }
   std::string RegisterPath() const { return folder_.File("arbiter/g1.register"); }
   std::string RegisterText() const {
@@ -143,9 +149,55 @@ TEST_F(GroupLifeTest, ALostRegisterIsMadeAnewOnAnOperatorsWordOnly) {
   guard.reset();
 
   const std::string before = RegisterText();
-  Expect({"guard", "--create-register", "g1", Directory()}, 4, "has a register");
+  Expect({"guard", "--create-register", "g1", Directory()}, 4, "the register says haven1");
   EXPECT_EQ(RegisterText(), before);
 
+  guard = Start({"guard", "g1", Directory()});
+  ExpectWords(*guard, kAlone);
+  End(Directory());
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+}
+
+TEST_F(GroupLifeTest, AGroupsNameMovesToAnotherNodeOnAnOperatorsWordOnly) {
+  std::unique_ptr<Program> guard = Alone();
+  Expect(ProtectElsewhere({"--take-over"}), 4, "unprotect it there");
+  EXPECT_THAT(RegisterText(), HasSubstr("owner=a."));
+  End(Directory());
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+
+  Expect(ProtectElsewhere({}), 4, "`protect --take-over` takes its name");
+  ASSERT_EQ(Run({"synthetic", "start", "synthetic:name=g1,mem=1M", OtherDirectory()}), 0);
+  Expect(ProtectElsewhere({}), 4, "`protect --take-over` takes its name");
+  EXPECT_THAT(RegisterText(), AllOf(HasSubstr("owner=a."), HasSubstr("mode=none")));
+
+  guard = Start(ProtectElsewhere({"--take-over"}));
+  ExpectWords(*guard, kAlone);
+  EXPECT_THAT(RegisterText(), AllOf(HasSubstr("owner=b."), HasSubstr("mode=solo")));
+  Expect(Protect({Backup()}), 4, "unprotect it there");
+  End(OtherDirectory());
+  EXPECT_EQ(guard->Wait(), 0) << guard->Output();
+}
+
+TEST_F(GroupLifeTest, AGuestThatWasNeverProtectedOutlivesTheLossOfItsName) {
+  ASSERT_EQ(Run({"synthetic", "start", "synthetic:name=g1,mem=1M", Directory()}), 0);
+  const std::unique_ptr<Program> here = Start(Protect({Backup()}));
+  ExpectWords(*here, kAlone);
+  const std::unique_ptr<Program> there = Start(ProtectElsewhere({"--take-over"}));
+  ExpectWords(*there, kAlone);
+  Expect({"unprotect", "g1", Directory()}, 4, "its guests here run on");
+  EXPECT_EQ(here->Wait(), 4) << here->Output();
+  EXPECT_FALSE(node_.Exists("g1"));
+  EXPECT_EQ(Run({"synthetic", "shutdown", "g1", Directory()}), 0) << "it is still there";
+  End(OtherDirectory());
+  EXPECT_EQ(there->Wait(), 0) << there->Output();
+}
+
+TEST_F(GroupLifeTest, ACopyThatWasProtectedTakesNothingOver) {
+  std::unique_ptr<Program> guard = Alone();
+  guard.reset();
+  const std::string before = RegisterText();
+  Expect(Protect({Backup(), "--take-over"}), 4, "is no new one");
+  EXPECT_EQ(RegisterText(), before);
   guard = Start({"guard", "g1", Directory()});
   ExpectWords(*guard, kAlone);
   End(Directory());

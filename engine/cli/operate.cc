@@ -90,6 +90,12 @@ absl::StatusOr<Register> LearnEnd(const GroupRecord& record) {
 
 int SayOtherEnd(const Options& options, const Register& now, const GroupRecord& record) {
   const bool elsewhere = now.owner != record.owner;
+  if (elsewhere && record.phase == GroupPhase::kNew) {
+    return Answer(options, record.group, kExitRefused,
+                  absl::StrCat("another node has taken the group's name; it was never protected "
+                               "here, and its guests here run on. The register says ",
+                               FormatRegister(now)));
+  }
   return Answer(
       options, record.group, elsewhere ? kExitDeposed : kExitFailed,
       absl::StrCat("it did not end as asked: ",

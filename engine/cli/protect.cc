@@ -12,9 +12,9 @@
 #include "engine/base/status_macros.h"
 #include "engine/cli/command.h"
 #include "engine/cli/guests.h"
+#include "engine/cli/register_changes.h"
 #include "engine/cli/transports.h"
-#include "engine/control/status_file.h"
-#include "engine/control/system_ids.h"
+#include "engine/control/guard.h"
 #include "engine/membership/arbiter_factory.h"
 
 namespace haven {
@@ -62,6 +62,9 @@ std::vector<OptionSpec> ProtectOptions() {
        "largest epoch; staging here and twice that much journal there"},
       {"unsafe-disk", "", "",
        "for xen: protect guests with writable disks, which are not part of an epoch"},
+      {"take-over", "", "",
+       "take the group's name over from another node where its protection has ended. Only when its "
+       "guests do not run there any more: they have moved here, or are gone"},
       {"json", "", "",
        "on stdout, a line each: the status while the memory is copied and what came of it, and how "
        "it has ended, errors too"},
@@ -167,14 +170,12 @@ absl::Status TakeUp(const GroupDirectory& directory, const GroupRecord& old, Gro
 absl::Status MayStartGuests(const GroupRecord& record) {
   HAVEN_ASSIGN_OR_RETURN(const std::optional<Register> current, ReadRegister(record));
   if (!current.has_value()) return absl::OkStatus();
-  const auto node = [](const std::string& owner) { return owner.substr(0, owner.rfind('.')); };
-  if (current->mode == RegisterMode::kNone && node(current->owner) == node(record.owner)) {
+  if (current->mode == RegisterMode::kNone && NodeOf(current->owner) == NodeOf(record.owner)) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(
-      "group ", record.group, ": its register says ", FormatRegister(*current),
-      ": a copy may run there, so no guest is started here. Unprotect the group there, or choose "
-      "another name for it; if that copy is gone for good, start the guests yourself before"));
+      "group ", record.group, " belongs to ", FormatRegister(*current),
+      ", and a copy may run there, so no guest is started here: ", OwnedElsewhere(*current)));
 }
 
 absl::StatusOr<int> RunProtect(const Options& options) {
@@ -189,10 +190,19 @@ absl::StatusOr<int> RunProtect(const Options& options) {
   StartedGuests started(directory);
   const absl::StatusOr<GroupRecord> old = directory.Load(record.group);
   if (old.ok()) {
+    if (options.Has("take-over") && old->phase != GroupPhase::kNew) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("group ", record.group,
+                       ": a copy that was protected here is no new one: without "
+                       "--take-over it goes on, or `haven-engine guard ",
+                       record.group, "` settles with the arbiter what becomes of it"));
+    }
     HAVEN_RETURN_IF_ERROR(TakeUp(directory, *old, &record));
+    if (options.Has("take-over")) HAVEN_RETURN_IF_ERROR(TakeOverRegister(record));
   } else if (absl::IsNotFound(old.status())) {
     HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> missing,
                            MissingGuests(directory, record));
+    if (options.Has("take-over")) HAVEN_RETURN_IF_ERROR(TakeOverRegister(record));
     if (!missing.empty()) HAVEN_RETURN_IF_ERROR(MayStartGuests(record));
     HAVEN_RETURN_IF_ERROR(EnsureGuests(directory, options.positional(),
                                        {.unsafe_disk = options.Has("unsafe-disk")},
@@ -208,36 +218,6 @@ absl::StatusOr<int> RunProtect(const Options& options) {
   if (!outcome.ok() || outcome->exit_code != kExitRefused) started.Keep();
   if (!outcome.ok()) return outcome.status();
   return TellOutcome(options, record.group, *outcome);
-}
-
-// Writes a register for a group that has lost its own (docs/arbiter.md, a damaged register): this
-// copy owns it, alone, in a term above the last one that was seen here.
-absl::Status CreateRegister(const GroupDirectory& directory, const GroupRecord& record) {
-  if (record.phase != GroupPhase::kProtecting) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "group ", record.group,
-        ": a register is created for a copy that was protected and not deposed; this one is not"));
-  }
-  HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
-  RegisterRequest request;
-  const absl::StatusOr<StatusFile> status =
-      ReadStatusFile(directory.StatusPath(record.group), SystemClock::Get());
-  request.desired.term = status.ok() ? status->snapshot.registered.term + 1 : 1;
-  request.desired.owner = record.owner;
-  request.desired.mode = RegisterMode::kSolo;
-  request.desired.stamp = SystemIds().NextId();
-  const RegisterAnswer answer =
-      arbiter->CompareAndSet(record.group, request, absl::Microseconds(record.arbiter_timeout_us));
-  if (answer.verdict == Verdict::kUnknown) return answer.cause;
-  if (answer.verdict == Verdict::kDenied) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("group ", record.group, " has a register: ",
-                     answer.current.has_value() ? FormatRegister(*answer.current) : "it was denied",
-                     "; without --create-register the guard goes by it"));
-  }
-  HAVEN_LOG(kWarning, "guard") << "group=" << record.group
-                               << " has a new register: " << FormatRegister(request.desired);
-  return absl::OkStatus();
 }
 
 // Waits until there is a copy of the group here that nobody drives, and takes its lock. Nothing: a

@@ -147,9 +147,10 @@ absl::StatusOr<Guard::Next> Guard::AfterEngine(int exit_code) {
       return EndProtection(exit_code == kEngineGuestEnded ? GuardEnd::kGuestEnded
                                                           : GuardEnd::kUnprotected);
     case kEngineRefused:
-      if (record_.phase == GroupPhase::kNew) return Next::kRecover;  // It says who the owner is.
-      [[fallthrough]];
     case kEngineDeposed:
+      // Nobody has a copy of what was never protected: it is left alone. The recovery says who the
+      // owner is.
+      if (record_.phase == GroupPhase::kNew) return Next::kRecover;
       HAVEN_RETURN_IF_ERROR(SavePhase(GroupPhase::kDeposed));
       return Next::kRecoverDeposed;
     case kEngineUnable:

@@ -18,6 +18,7 @@
 #include "engine/control/system_ids.h"
 #include "engine/control/thread_arbiter_port.h"
 #include "engine/membership/recovery.h"
+#include "engine/membership/register.h"
 
 namespace haven {
 
@@ -42,6 +43,9 @@ enum class GuardEnd : uint8_t {
   kRefused,      // The group belongs to another copy; nothing was touched.
   kStopped,      // By a signal: the record and whatever is held stay for the next guard.
 };
+
+// What an operator can do about a group whose register names a copy on another node.
+std::string OwnedElsewhere(const Register& value);
 
 // Starts the engine, starts it again when it dies, and decides with the arbiter what becomes of the
 // copy on this host. Whatever dies, output that is held stays held until the register's word. One

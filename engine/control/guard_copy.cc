@@ -41,6 +41,14 @@ bool MayPass(const absl::Status& status) {
 
 }  // namespace
 
+std::string OwnedElsewhere(const Register& value) {
+  return absl::StrCat(value.mode == RegisterMode::kNone
+                          ? "it is not protected there any more. `protect --take-over` takes its "
+                            "name if its guests have moved here or are gone"
+                          : "unprotect it there",
+                      ", or choose another name for the group");
+}
+
 // Does what a Recovery decides to the guests of this host.
 class Guard::Keeper final : public RecoveryActions {
  public:
@@ -213,8 +221,8 @@ absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
       return RemoveRecord(GuardEnd::kDestroyed);
     case Recovery::Outcome::kRefused:
       HAVEN_LOG(kError, "guard") << "group=" << record_.group << " belongs to "
-                                 << FormatRegister(*register_)
-                                 << ": unprotect it there, or choose another group name";
+                                 << FormatRegister(*register_) << ": "
+                                 << OwnedElsewhere(*register_);
       return RemoveRecord(GuardEnd::kRefused);
   }
   return absl::InternalError("unreachable");

@@ -39,6 +39,15 @@ absl::Status LineError(absl::string_view key, const absl::Status& error) {
 }
 
 std::string ExplainOwnerChange(absl::string_view group, const Register& from, const Register& to) {
+  if (from.mode == RegisterMode::kNone) {
+    return absl::StrFormat(
+        "%s asks for group %s, which nobody protects since %s has ended that.\n"
+        "If you approve: the guests at %s may be protected under this name. What %s may still "
+        "keep\n"
+        "under it is stopped, and destroyed once it looks at the register again.\n"
+        "Make sure before: that the group's guests do not run at %s any more.\n",
+        to.owner, group, from.owner, to.owner, from.owner, from.owner);
+  }
   return absl::StrFormat(
       "%s asks to become the owner of group %s in place of %s (term %u after %u).\n"
       "If you approve: the guests run on %s from their last committed epoch. %s is cut off; what\n"

@@ -122,6 +122,11 @@ TEST(ExplainChangeTest, SaysWhatEachChangeMeans) {
   EXPECT_THAT(take_over, HasSubstr("host-b asks to become the owner of group web in place of "
                                    "host-a (term 5 after 4)"));
   EXPECT_THAT(take_over, HasSubstr("that host-a is dead or unreachable"));
+  Register ended = After(RegisterMode::kNone);
+  taken.mode = RegisterMode::kNone;
+  EXPECT_THAT(ExplainChange("web", {ended, taken}),
+              HasSubstr("host-b asks for group web, which nobody protects since host-a has ended"));
+  taken.mode = RegisterMode::kSolo;
   Register running = taken;
   running.running = true;
   EXPECT_THAT(ExplainChange("web", {taken, running}), HasSubstr("asks to start it"));

@@ -222,11 +222,11 @@ void SimGuard::AfterEngine() {
       absl::StrCat("host ", host_, " engine ended: ", engine_->driver().primary().cause()));
   const bool by_right = end == PrimaryEnd::kUnprotected || end == PrimaryEnd::kGuestEnded;
   if (by_right) world_.checks_.OnProtectionEnded(world_.arbiter_.truth(), group().owner());
-  Later(world_.random_.Between(1, 10) * kNsPerMs, [this, end, by_right, engine = engine_] {
+  Later(world_.random_.Between(1, 10) * kNsPerMs, [this, by_right, engine = engine_] {
     if (engine_ != engine) return;
     DropEngine();
     const bool is_new = world_.hosts_[host_].record->phase == GroupPhase::kNew;
-    if (end == PrimaryEnd::kRefused && is_new) return Recover(false);
+    if (!by_right && is_new) return Recover(false);
     const absl::Status saved = SavePhase(by_right ? GroupPhase::kEnding : GroupPhase::kDeposed);
     if (!saved.ok()) return GiveUp(saved);
     if (by_right) return EndProtection();
