@@ -12,6 +12,7 @@
 #include "xen/output/domains_output.h"
 #include "xen/output/plug_spec.h"
 #include "xen/primary/attach.h"
+#include "xen/primary/host_actions.h"
 #include "xen/primary/toolstack_monitor.h"
 
 namespace haven {
@@ -160,10 +161,15 @@ absl::StatusOr<GuestSet> AttachXenGuests(const std::string& group,
 absl::StatusOr<BuiltReplica> BuildXenReplicaHere(const HelloDomain& domain,
                                                  const std::string& overrides) {
   HAVEN_ASSIGN_OR_RETURN(const XenReplicaOptions options, ParseXenReplicaOptions(overrides));
-  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ReplicaHost> host, OpenReplicaHost());
   BuiltReplica built;
-  HAVEN_ASSIGN_OR_RETURN(built.replica, BuildXenReplica(std::move(host), domain, options));
   built.name = options.name.empty() ? domain.name : options.name;
+  const std::vector<std::string> reasons = ReasonsAgainstHost("", built.name);
+  if (!reasons.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "guest ", built.name, " can not have a copy on this host: ", absl::StrJoin(reasons, "; ")));
+  }
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ReplicaHost> host, OpenReplicaHost());
+  HAVEN_ASSIGN_OR_RETURN(built.replica, BuildXenReplica(std::move(host), domain, options));
   return built;
 }
 

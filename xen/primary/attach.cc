@@ -9,14 +9,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "engine/base/file_util.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "xen/base/description.h"
@@ -30,6 +28,7 @@
 #include "xen/base/toolstack.h"
 #include "xen/base/xc_domain_control.h"
 #include "xen/primary/cooperative_suspend.h"
+#include "xen/primary/host_actions.h"
 #include "xen/primary/nic_bridges.h"
 #include "xen/primary/xen_domain.h"
 
@@ -38,8 +37,6 @@ namespace haven {
 namespace {
 
 constexpr absl::Duration kToolstackTimeout = absl::Seconds(30);
-constexpr char kAutostartDirectory[] = "/etc/xen/auto";
-constexpr size_t kConfigFileMax = size_t{1} << 20;
 
 std::string DomainPath(uint32_t domid, const char* rest) {
   return absl::StrCat("/local/domain/", domid, rest);
@@ -72,15 +69,6 @@ absl::StatusOr<UniqueFd> TakeHold(const std::string& name, uint32_t domid,
       absl::StrCat("guest ", name, ": another process of haven-engine has hold of it"));
 }
 
-std::string AutostartFile(const std::string& name) {
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(kAutostartDirectory, error)) {
-    const absl::StatusOr<std::string> text = ReadBoundedFile(entry.path().string(), kConfigFileMax);
-    if (text.ok() && XlConfigNames(*text, name)) return entry.path().string();
-  }
-  return "";
-}
-
 absl::Status CheckFacts(const std::string& name, const XenDomainStatus& status, uint32_t domid,
                         XenStore& store, const std::string& config_json,
                         const XenRefusalOptions& options) {
@@ -89,7 +77,7 @@ absl::Status CheckFacts(const std::string& name, const XenDomainStatus& status, 
   facts.status = status;
   facts.config_json = config_json;
   facts.suspends = TextOr(store, DomainPath(domid, "/control/feature-suspend")) == "1";
-  facts.autostart_file = AutostartFile(name);
+  facts.host_reasons = ReasonsAgainstHost("", name);
   facts.target_kib = NumberOr0(store, DomainPath(domid, "/memory/target"));
   facts.static_max_kib = NumberOr0(store, DomainPath(domid, "/memory/static-max"));
   return CheckProtectable(facts, options);

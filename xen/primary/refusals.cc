@@ -5,12 +5,8 @@
 #include <array>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 #include "nlohmann/json.hpp"
 
@@ -157,11 +153,7 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
   } else {
     reasons.push_back("the toolstack does not say how it is made (xl list -l)");
   }
-  if (!facts.autostart_file.empty()) {
-    reasons.push_back(absl::StrCat("this host starts it by itself when it boots (",
-                                   facts.autostart_file,
-                                   "), also when it runs elsewhere by then: remove that file"));
-  }
+  reasons.insert(reasons.end(), facts.host_reasons.begin(), facts.host_reasons.end());
   if (reasons.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("guest ", facts.name, " can not be protected: ", absl::StrJoin(reasons, "; ")));
@@ -187,20 +179,6 @@ absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed) {
     return absl::InvalidArgumentError("`xl list -l` does not say how many vCPUs the guest has");
   }
   return XenToolstackConfig{config->dump(), vcpus->get<uint32_t>()};
-}
-
-bool XlConfigNames(absl::string_view text, absl::string_view guest) {
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    line = absl::StripLeadingAsciiWhitespace(line);
-    if (!absl::ConsumePrefix(&line, "name")) continue;
-    line = absl::StripLeadingAsciiWhitespace(line);
-    if (!absl::ConsumePrefix(&line, "=")) continue;
-    line = absl::StripLeadingAsciiWhitespace(line);
-    if (line.empty() || (line[0] != '"' && line[0] != '\'')) continue;
-    const size_t end = line.find(line[0], 1);
-    if (end != absl::string_view::npos && line.substr(1, end - 1) == guest) return true;
-  }
-  return false;
 }
 
 }  // namespace haven

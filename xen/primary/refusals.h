@@ -17,11 +17,11 @@ namespace haven {
 struct XenGuestFacts {
   std::string name;
   XenDomainStatus status;
-  std::string config_json;      // The toolstack's: `xl list -l NAME`, one element's "config".
-  bool suspends = false;        // The guest's kernel offers it (control/feature-suspend).
-  std::string autostart_file;   // What would start it when the host boots; empty: nothing.
-  uint64_t target_kib = 0;      // Memory that it is to have now; 0 if not known.
-  uint64_t static_max_kib = 0;  // Memory that it was started with; 0 if not known.
+  std::string config_json;  // The toolstack's: `xl list -l NAME`, one element's "config".
+  bool suspends = false;    // The guest's kernel offers it (control/feature-suspend).
+  std::vector<std::string> host_reasons;  // ReasonsAgainstHost.
+  uint64_t target_kib = 0;                // Memory that it is to have now; 0 if not known.
+  uint64_t static_max_kib = 0;            // Memory that it was started with; 0 if not known.
 };
 
 struct XenRefusalOptions {
@@ -42,9 +42,6 @@ struct XenToolstackConfig {
   uint32_t max_vcpus = 0;
 };
 absl::StatusOr<XenToolstackConfig> ParseXlList(absl::string_view printed);
-
-// Whether the text of an xl configuration file gives this name to its guest.
-bool XlConfigNames(absl::string_view text, absl::string_view guest);
 
 }  // namespace haven
 

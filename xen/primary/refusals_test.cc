@@ -128,10 +128,10 @@ TEST(Refusals, BalloonedMemory) {
   EXPECT_TRUE(CheckProtectable(facts, {}).ok()) << "not known is no reason";
 }
 
-TEST(Refusals, StartedAtBoot) {
+TEST(Refusals, WhatItsHostDoesByItself) {
   XenGuestFacts facts = Good();
-  facts.autostart_file = "/etc/xen/auto/g1.cfg";
-  EXPECT_THAT(Reason(facts), HasSubstr("/etc/xen/auto/g1.cfg"));
+  facts.host_reasons = {"this host starts it when it boots", "this host moves it"};
+  EXPECT_THAT(Reason(facts), HasSubstr("this host starts it when it boots; this host moves it"));
 }
 
 TEST(Refusals, AllReasonsAreTold) {
@@ -172,17 +172,6 @@ TEST(ParseXlList, RefusesWhatItIsNot) {
         R"([{"config":{"b_info":{"max_vcpus":4294967296}}}])"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseXlList(text).status())) << text;
   }
-}
-
-TEST(XlConfigNames, FindsTheNameAsXlDoes) {
-  EXPECT_TRUE(XlConfigNames("type=\"pvh\"\nname=\"g1\"\n", "g1"));
-  EXPECT_TRUE(XlConfigNames("  name = 'g1' # its name", "g1"));
-  EXPECT_FALSE(XlConfigNames("name=\"g11\"", "g1"));
-  EXPECT_FALSE(XlConfigNames("#name=\"g1\"", "g1"));
-  EXPECT_FALSE(XlConfigNames("namespace=\"g1\"", "g1"));
-  EXPECT_FALSE(XlConfigNames("name=\"g1", "g1"));
-  EXPECT_FALSE(XlConfigNames("name=", "g1"));
-  EXPECT_FALSE(XlConfigNames("", "g1"));
 }
 
 }  // namespace

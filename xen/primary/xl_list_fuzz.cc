@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "xen/primary/host_actions.h"
 #include "xen/primary/refusals.h"
 
 namespace haven {
@@ -12,6 +13,7 @@ namespace {
 
 void RunOne(absl::string_view input) {
   XlConfigNames(input, "g1");
+  XendomainsSetting(input);
   WritesDisks(input);
   const absl::StatusOr<XenToolstackConfig> parsed = ParseXlList(input);
   if (!parsed.ok()) return;
