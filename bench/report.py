@@ -13,6 +13,7 @@ import sys
 import report_codec
 from report_charts import charts
 from report_fit import fit, log_spread, relative_fit
+from report_remus import load_remus, remus_phases_table, remus_promotion_table, remus_table
 from report_table import SPREAD, at_spread, by_spread, load, load_codec, number, select, signed, table
 
 
@@ -125,6 +126,7 @@ CHARTS = {
     "copy": ("copy", "Copying dirty pages, against memcpy"),
     "pause": ("pause", "Pause per epoch by dirty pages"),
     "promotion": ("promotion", "Promotion time by pages of the last epoch and by guest size"),
+    "remus-promotion": ("remus", "Pauses and promotion beside xl remus"),
 }
 
 TABLES = {
@@ -142,6 +144,9 @@ TABLES = {
     "codec-detection": ("codec", report_codec.detection_table),
     "codec-papers": ("codec", report_codec.papers_table),
     "codec-engine": ("codec_engine", report_codec.engine_table),
+    "remus": ("remus", remus_table),
+    "remus-phases": ("remus", remus_phases_table),
+    "remus-promotion": ("remus", remus_promotion_table),
 }
 
 
@@ -154,6 +159,7 @@ def conditions(folder, name):
 def main(results_dir, docs):
     results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "fabric", "epoch", "promotion")}
     results.update({name: load_codec(results_dir, name) for name in ("codec", "codec_engine")})
+    results["remus"] = load_remus(results_dir)
     path = os.path.join(docs, "benchmarks.md")
     with open(path, encoding="utf-8") as file:
         text = file.read()

@@ -4,6 +4,7 @@
 import os
 import subprocess
 
+from report_remus import remus_chart
 from report_table import at_spread, select
 
 
@@ -54,3 +55,5 @@ def charts(docs, results):
               + "".join(f"{pages} {ms}\n" for pages, ms in epochs)
               + "e\nset xlabel 'guest, GiB'\nset format x '%g'\nset xtics 2\n"
               "plot '-' with linespoints title '65536 pages'", ["".join(f"{guest} {ms}\n" for guest, ms in guests)])
+    if results["remus"]:
+        _plot(docs, "remus", remus_chart(results["remus"]), [])

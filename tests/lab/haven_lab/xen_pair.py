@@ -3,6 +3,7 @@
 
 import datetime
 import json
+import re
 
 from haven_lab.agent_client import CommandFailed
 from haven_lab.machine import HostSpec
@@ -105,6 +106,23 @@ class XenPair:
         """The names of the domains there, without the first."""
         rows = host.run("xl list", timeout_s=_WAIT_S).out.splitlines()[2:]
         return [row.split()[0] for row in rows]
+
+    def left(self, host, *prefixes):
+        """What there is of protected guests on a host: domains, records, devices of NICs and of held output.
+
+        With `prefixes` only devices whose names begin so.
+        """
+        devices = [line.split()[0].split("@")[0] for line in host.run("ip -br link").out.splitlines()]
+        found = [name for name in devices if name.startswith(prefixes or ("vif", "hvn"))]
+        if prefixes:
+            return found
+        records = host.run(f"ls {DIRECTORY} 2>/dev/null | grep '[.]group$' || true").out.split()
+        return self.domains(host) + records + found
+
+    def register(self, group="g1"):
+        """The register's word: {"term": ..., "owner": ..., "mode": ..., "session": ..., "running": ...}."""
+        asked = ["etcdctl", f"--endpoints=http://{self.c.address()}:2379", "get", "--print-value-only", f"/haven/{group}"]
+        return dict(re.findall(r"(\w+)=(\S+)", self.c.run(asked, timeout_s=_WAIT_S, env={"ETCDCTL_API": "3"}).out))
 
     def wait_for(self, condition, what, timeout_s=_WAIT_S):
         """wait_until(), at a pace that leaves the hosts' processors alone."""

@@ -21,9 +21,8 @@ def _stands_still(host):
     return "s" in host.run("xl list g1 | awk 'END { print $5 }'").out
 
 
-def _pages(command, host):
+def _pages(host):
     """What xen_memory has written: the checksum of every RAM page, by frame."""
-    command.wait(300).must_succeed()
     return dict(line.split() for line in host.get(_FILE).decode().splitlines())
 
 
@@ -61,11 +60,13 @@ def _compare(pair, report, primary, backup):
 
     status = wait_until(applied, 60, "the last epoch to be applied")
     still = _stands_still(primary)
-    readers = [(host.start(["xen_memory", name, _FILE]), host) for host, name in ((primary, "g1"), (backup, "g1--incoming"))]
-    here, there = (_pages(*reader) for reader in readers)
+    # The primary waits for 10 s.
+    for reader in [host.start(["xen_memory", name, _FILE]) for host, name in ((primary, "g1"), (backup, "g1--incoming"))]:
+        reader.wait(300).must_succeed()
     still = still and _stands_still(primary)
     pair.etcd.kill(signal.SIGCONT)
     report.check("the guest stood still meanwhile", still)
+    here, there = _pages(primary), _pages(backup)
     missing = [gfn for gfn in here if gfn not in there]
     differs = [gfn for gfn, crc in here.items() if there.get(gfn) != crc]
     report.check("the copy has every page", not missing, missing[:20])

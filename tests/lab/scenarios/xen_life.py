@@ -6,11 +6,12 @@ import time
 from haven_lab.guest_client import GuestClient
 from haven_lab.registry import scenario
 from haven_lab.xen_guest import ADDRESS, XenGuest
-from haven_lab.xen_pair import XEN_PAIR, XenPair
+from haven_lab.xen_pair import DIRECTORY, ENGINE, XEN_PAIR, XenPair
 
 _EPOCHS = 2
 # What docs/xen.md promises.
 _DESTROYED_WITHIN_S = 60
+_GUARD = [ENGINE, "guard", f"--directory={DIRECTORY}", "g1"]
 
 
 class Life:
@@ -23,22 +24,19 @@ class Life:
         self._client = None
         self._guard = None
 
-    def start(self, *more):
-        self._guest = XenGuest(address=ADDRESS, more=more)
-        self._guest.create(self._pair.a)
-        self._guest.wait_for_turn(self._pair.a, 1)
+    def first(self):
+        pair = self._pair
+        pair.start()
+        self._guest.create(pair.a)
+        self._guest.wait_for_turn(pair.a, 1)
+        self._client = GuestClient(pair.c, ADDRESS, 4, 2)
+        self._protect(pair.a)
 
-    def protect(self, host):
+    def _protect(self, host):
         self._guard = self._pair.protect(self._guest, on=host)
         self._pair.wait_until_protected(_EPOCHS, host)
 
-    def first(self):
-        self._pair.start()
-        self.start()
-        self._client = GuestClient(self._pair.c, ADDRESS, 4, 2)
-        self.protect(self._pair.a)
-
-    def goes_on(self, what):
+    def _goes_on(self, what):
         """Every connection gets answers, and they are the right ones."""
         self._client.wait_for_answers(self._client.answers())
         self._report.check(what, True)
@@ -49,17 +47,17 @@ class Life:
         pair.kill(pair.a, "engine")
         pair.wait_for(lambda: pair.status(pair.a).get("pid") != old, "a new engine")
         pair.wait_until_protected(_EPOCHS)
-        self.goes_on("an engine that was killed is followed by another; the client has noticed nothing but time")
+        self._goes_on("an engine that was killed is followed by another; the client has noticed nothing but time")
 
     def guard_dies(self):
         pair = self._pair
         old = pair.status(pair.a)["pid"]
         pair.kill(pair.a, "guard")
         self._guard.wait()
-        self._guard = pair.a.start(["haven-engine", "guard", "--directory=/var/lib/haven-engine", "g1"])
+        self._guard = pair.a.start(_GUARD)
         pair.wait_for(lambda: pair.status(pair.a).get("pid") != old, "a new engine")
         pair.wait_until_protected(_EPOCHS)
-        self.goes_on("a guard that was killed is followed by another; the client has noticed nothing but time")
+        self._goes_on("a guard that was killed is followed by another; the client has noticed nothing but time")
 
     def both_die(self):
         """Nobody is there to speak for the guest on a: the backup takes over, and the copy on a ends with the next guard."""
@@ -71,47 +69,51 @@ class Life:
         self._client.wait_for_answers(before)
         self._report.check("guard and engine are killed: the guest goes on on b", True)
         self._report.check("the old copy is still there, its output held", "g1" in pair.domains(pair.a), pair.domains(pair.a))
+        nic = f"vif{pair.a.run(['xl', 'domid', 'g1']).out.strip()}."
         begun = time.monotonic()
-        result = pair.a.run(["haven-engine", "guard", "--directory=/var/lib/haven-engine", "g1"], timeout_s=_DESTROYED_WITHIN_S, check=False)
+        result = pair.a.run(_GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
         self._report.figure("the next guard to the old copy destroyed", time.monotonic() - begun, "s")
         self._report.check("the next guard on a is told so", result.code == 6 and "promoted elsewhere" in result.err, f"{result.code} {result.err[-300:]}")
         self._report.check("and has destroyed the old copy", "g1" not in pair.domains(pair.a), pair.domains(pair.a))
-        left = pair.a.run("ip -br link | grep -E '^(vif|hvn)'", check=False).out
-        self._report.check("with its NIC and what held its output", not left, left)
+        self._report.check("with its NIC and what held its output", not pair.left(pair.a, nic, "hvn"), pair.left(pair.a))
         pair.wait_until_protected(_EPOCHS, pair.b)
-        self.goes_on("the guest is protected from b to a by itself")
+        self._goes_on("the guest is protected from b to a by itself")
 
     def unprotected(self, host):
         pair, other = self._pair, self._pair.other(host)
         pair.ask(host, "unprotect", "--timeout=120s", "g1")
-        pair.wait_for(lambda: not pair.domains(other), "the copy to go")
+        pair.wait_for(lambda: not pair.left(other), "the copy to go")
         self._report.check("unprotect takes the copy away, the guest stays", pair.domains(host) == ["g1"], pair.domains(host))
-        left = host.run("ip -br link | grep ^hvn", check=False).out
-        self._report.check("nothing holds its output any more", not left, left)
-        self.goes_on("the client goes on while the guest is not protected")
-        self.protect(host)
-        self.goes_on("protected again, the client goes on")
+        self._report.check("nothing holds its output any more", pair.left(host, "hvn") == [], pair.left(host))
+        self._goes_on("the client goes on while the guest is not protected")
+        self._protect(host)
+        self._goes_on("protected again, the client goes on")
 
-    def connections_end(self):
-        self._report.check("every answer so far was the right one", self._client.stop() > 0)
-
-    def ends_by_itself(self, host, line, expected, what):
-        """The guest does `line`. Its protection ends first; then it is what its file says."""
+    def old_host_returns(self, host):
+        """The power of the guest's host is cut, and comes back: the host boots with the record of a guest that it has no more."""
         pair, other = self._pair, self._pair.other(host)
-        old = host.run(["xl", "domid", "g1"]).out.strip()
-        self._guest.shell(pair.c, line, check=False)
-        pair.wait_for(lambda: not pair.domains(other), f"{what}: the copy to go")
-        if expected == "again":
-            pair.wait_for(lambda: host.run(["xl", "domid", "g1"], check=False).out.strip() not in ("", old), f"{what}: a new domain")
-        else:
-            pair.wait_for(lambda: not pair.domains(host), f"{what}: the guest to end")
-        gone = host.run("ls /var/lib/haven-engine/*.group", check=False).out
-        self._report.check(f"{what}: the protection ended, the guest is {expected}", not gone, f"{pair.domains(host)} {gone}")
+        already = pair.promotions(other)
+        host.power_cut()
+        before = self._client.answers()
+        pair.wait_for_promotion(other, already)
+        self._client.wait_for_answers(before)
+        host.power_on()
+        host.connect()
+        self._report.check("the host that was lost boots with its record", host.run(f"ls {DIRECTORY}/g1.group", check=False).code == 0)
+        self._report.check("and with no guest", not pair.domains(host), pair.domains(host))
+        said = host.run(_GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
+        told = "none of its guests exists here any more" in said.err
+        self._report.check("its guard says so, and takes the record away", told and not pair.left(host), f"{said.code} {said.err[-300:]}")
+        pair.listen(host)
+        pair.wait_until_protected(_EPOCHS, other)
+        self._goes_on("it is a backup again: the guest is protected towards it by itself")
+
+    def end(self):
+        self._report.check("every answer was the right one, on connections that were never lost", self._client.stop() > 0)
 
 
-@scenario("xen-life", "a protected guest whose engine and guard die, that is unprotected, fails back, reboots, ends, crashes", hosts=XEN_PAIR, in_tests_run=False)
+@scenario("xen-life", "engine and guard of a protected guest die, it is unprotected and protected again, its old host comes back", hosts=XEN_PAIR, in_tests_run=False)
 def life(lab, report):
-    a, b = lab.host("a"), lab.host("b")
     world = Life(lab, report)
     world.first()
     report.step("the engine is killed")
@@ -121,16 +123,71 @@ def life(lab, report):
     report.step("guard and engine are killed")
     world.both_die()
     report.step("unprotected and protected again, on b")
-    world.unprotected(b)
-    world.connections_end()
+    world.unprotected(lab.host("b"))
+    report.step("the power of b is cut, and comes back")
+    world.old_host_returns(lab.host("b"))
+    world.end()
+
+
+class Ends:
+    """A guest that ends by itself, with its protection: first on a, then on b, under the same name."""
+
+    def __init__(self, lab, report):
+        self._report = report
+        self._pair = XenPair(lab, detect="8s")
+        self._pair.start()
+
+    def protected(self, host, *words, more=()):
+        guest = XenGuest(address=ADDRESS, more=more)
+        guest.create(host)
+        guest.wait_for_turn(host, 1)
+        guard = self._pair.protect(guest, *words, on=host)
+        self._pair.wait_until_protected(_EPOCHS, host)
+        return guest, guard
+
+    def other_node_is_asked_for_a_word(self, host):
+        """The register names the node where the group was protected last."""
+        guest = XenGuest(address=ADDRESS)
+        guest.create(host)
+        refused = self._pair.protect(guest, on=host).wait(_DESTROYED_WITHIN_S)
+        told = refused.code == 4 and "protect --take-over" in refused.err
+        self._report.check("another node protects the group on an operator's word only", told, f"{refused.code} {refused.err[-300:]}")
+        self._report.check("and has touched nothing", self._pair.domains(host) == ["g1"], self._pair.domains(host))
+        host.run(["xl", "destroy", "g1"])
+
+    def ends(self, host, guest, guard, line, what, again=False):
+        """The guest does `line`. Its protection ends first; then it is what its file says."""
+        pair, report, other = self._pair, self._report, self._pair.other(host)
+        old = host.run(["xl", "domid", "g1"]).out.strip()
+        # Not before the shell's connection is closed.
+        guest.shell(pair.c, f"(sleep 3; {line}) >/dev/null 2>&1 &")
+        ended = guard.wait(_DESTROYED_WITHIN_S)
+        told = ended.code == 0 and "a guest has ended, and the protection" in ended.err
+        report.check(f"{what}: the guard says that the guest has ended, and ends", told, f"{ended.code} {ended.err[-300:]}")
+        causes = [event["cause"] for event in pair.events(host)[-10:]]
+        report.check(f"{what}: so does the event", "a guest of the group has ended by itself" in causes, causes)
+        report.check(f"{what}: the register says that nobody is protected", pair.register()["mode"] == "none", pair.register())
+        pair.wait_for(lambda: not pair.left(other), f"{what}: the copy to go")
+        report.check(f"{what}: nothing was promoted", not pair.promotions(other) and not pair.promotions(host))
+        if again:
+            pair.wait_for(lambda: host.run(["xl", "domid", "g1"], check=False).out.strip() not in ("", old), f"{what}: a new domain")
+            report.check(f"{what}: the guest starts again, its output open", pair.left(host, "hvn") == [], pair.left(host))
+            pair.wait_for(lambda: "up" in guest.shell(pair.c, "echo up", check=False), f"{what}: the guest to answer")
+            return
+        pair.wait_for(lambda: not pair.left(host), f"{what}: the guest to go, with all that was its")
+        report.check(f"{what}: nothing is left of it on either host", True)
+
+
+@scenario("xen-ends", "a protected guest reboots, shuts down, crashes; its group moves to another node", hosts=XEN_PAIR, in_tests_run=False)
+def ends(lab, report):
+    a, b = lab.host("a"), lab.host("b")
+    world = Ends(lab, report)
     report.step("the guest reboots")
-    world.ends_by_itself(b, "reboot -f", "again", "reboot")
-    b.run("xl destroy g1")
+    world.ends(a, *world.protected(a), "reboot -f", "reboot", again=True)
+    a.run(["xl", "destroy", "g1"])
+    report.step("another node")
+    world.other_node_is_asked_for_a_word(b)
     report.step("the guest shuts down")
-    world.start()
-    world.protect(a)
-    world.ends_by_itself(a, "poweroff -f", "gone", "shutdown")
+    world.ends(b, *world.protected(b, "--take-over"), "poweroff -f", "shutdown")
     report.step("the guest crashes")
-    world.start('on_crash="destroy"')
-    world.protect(a)
-    world.ends_by_itself(a, "echo c >/proc/sysrq-trigger", "gone", "crash")
+    world.ends(b, *world.protected(b, more=['on_crash="destroy"']), "echo c >/proc/sysrq-trigger", "crash")
