@@ -113,6 +113,10 @@ class Transport {
   // calls Attach on its endpoint with the new channel; regions stay registered.
   virtual absl::StatusOr<std::unique_ptr<Endpoint>> MakeEndpoint(ControlChannel& channel) = 0;
   virtual absl::Status Attach(Endpoint& endpoint, ControlChannel& channel) = 0;
+
+  // What an operator has to see to although all is well, or seems so: a proof of who this side is
+  // that has expired or soon will. Empty: nothing. May read files; thread-safe.
+  virtual std::string Warning() { return {}; }
 };
 
 }  // namespace haven

@@ -129,6 +129,7 @@ absl::StatusOr<int> RunBackup(const Options& options) {
   ReadCredentials(options, &credentials);
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
                          MakeTransport(listen.address, credentials));
+  listen.warning = [&transport] { return transport->Warning(); };
   HAVEN_RETURN_IF_ERROR(
       RunListener(*transport, listen, stop.get(), [&](const std::string& address) {
         const std::string words = absl::StrCat("node ", node, " listens at ", address);
@@ -211,8 +212,9 @@ class SessionProcess {
                            options_.Number("apply-threads", 0, Applier::kMaxThreads));
     GroupRecord credentials;
     ReadCredentials(options_, &credentials);
-    HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
-                           MakeTransport(options_.Text("listen"), credentials));
+    HAVEN_ASSIGN_OR_RETURN(
+        const std::unique_ptr<Transport> transport,
+        MakeTransport(options_.Text("listen"), credentials, ExpiredCertificate::kShown));
     NodeReplicaFactory factory(
         directory_, {options_.Text("guest-overrides"), options_.Text("xen-overrides")},
         [this](const std::vector<std::string>& guests) { return SaveRecord(guests); });

@@ -173,7 +173,7 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
   if (!guests.ended.empty()) return absl::NotFoundError(absl::StrJoin(guests.ended, "; "));
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Arbiter> arbiter, MakeArbiter(record.arbiter));
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Transport> transport,
-                         MakeTransport(record.backup_address, record));
+                         MakeTransport(record.backup_address, record, ExpiredCertificate::kShown));
   RecordedPhase phase(directory, record);
   std::vector<std::unique_ptr<RecordedDomain>> domains;
   EngineSeams seams;

@@ -76,7 +76,8 @@ void ReadCredentials(const Options& options, GroupRecord* record) {
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(const std::string& address,
-                                                         const GroupRecord& record) {
+                                                         const GroupRecord& record,
+                                                         ExpiredCertificate expired) {
   if (!IsVerbsAddress(address)) return std::make_unique<ShmTransport>();
   HAVEN_ASSIGN_OR_RETURN(const VerbsAddress parsed, ParseVerbsAddress(address));
   VerbsTransportOptions options;
@@ -85,6 +86,7 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(const std::string& addr
                          .certificate_file = record.certificate_file,
                          .key_file = record.key_file,
                          .insecure = record.insecure};
+  options.expired_certificate = expired;
   // A session's own door is at another address than the listener's, on the same device and rail.
   options.device = parsed.device;
   options.rail = parsed.rail;

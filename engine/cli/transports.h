@@ -12,6 +12,7 @@
 #include "engine/cli/options.h"
 #include "engine/control/group_record.h"
 #include "transport/endpoint.h"
+#include "transport/tls/credentials.h"
 
 namespace haven {
 
@@ -34,8 +35,9 @@ void ReadCredentials(const Options& options, GroupRecord* record);
 
 // Makes the transport of a checked address with the credentials of `record`, which RDMA needs and
 // Unix sockets, whose peers are of this host, do not. Errors: those of MakeVerbsTransport.
-absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(const std::string& address,
-                                                         const GroupRecord& record);
+absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(
+    const std::string& address, const GroupRecord& record,
+    ExpiredCertificate expired = ExpiredCertificate::kRefused);
 
 }  // namespace haven
 

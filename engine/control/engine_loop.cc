@@ -69,7 +69,9 @@ EngineLoop::~EngineLoop() = default;
 absl::Status EngineLoop::Open() {
   const PrimaryConfig& protocol = options_.driver.protocol;
   HAVEN_ASSIGN_OR_RETURN(mailbox_, (Mailbox<Command, Reply>::Create()));
-  HAVEN_ASSIGN_OR_RETURN(publisher_, StatusPublisher::Start(options_.paths));
+  HAVEN_ASSIGN_OR_RETURN(publisher_, StatusPublisher::Start(options_.paths, [this] {
+                           return seams_.transport->Warning();
+                         }));
   status_ =
       std::make_unique<PrimaryStatus>(StatusIdentity{.role = "primary",
                                                      .node_id = options_.node_id,

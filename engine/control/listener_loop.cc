@@ -34,8 +34,13 @@ absl::Status RunListener(Transport& transport, const ListenerOptions& options, i
   limits.processes = options.max_sessions;
   SessionChildren children(limits);
   std::string last_trouble;
+  std::string last_warning;
   for (;;) {
     children.Look();
+    const std::string warning = options.warning ? options.warning() : "";
+    if (std::exchange(last_warning, warning) != warning && !warning.empty()) {
+      HAVEN_LOG(kWarning, "listener") << warning;
+    }
     // A host that is full stops accepting: peers wait in the queue until there is room.
     std::vector<pollfd> fds = {{stop_fd, POLLIN, 0},
                                {children.full() ? -1 : listener->fd(), POLLIN, 0}};

@@ -22,6 +22,9 @@ struct ListenerOptions {
   size_t max_sessions = 64;  // More connections than that wait in the kernel.
   // What whoever has not said yet who he is may take of it.
   ChildLimits limits = {};
+  // What an operator has to see to, as of Transport::Warning(): asked for twice a second, logged
+  // when it changes. May be null.
+  std::function<std::string()> warning = {};
 };
 
 // Accepts until `stop_fd` is readable. Reads nothing from a connection: whatever a stranger sends

@@ -54,7 +54,8 @@ SessionLoop::~SessionLoop() = default;
 absl::Status SessionLoop::Open() {
   HAVEN_ASSIGN_OR_RETURN(mailbox_, (Mailbox<Command, Reply>::Create()));
   const StatusPaths paths = options_.paths == nullptr ? StatusPaths{} : options_.paths(group());
-  HAVEN_ASSIGN_OR_RETURN(publisher_, StatusPublisher::Start(paths));
+  HAVEN_ASSIGN_OR_RETURN(
+      publisher_, StatusPublisher::Start(paths, [this] { return seams_.transport->Warning(); }));
   status_ = std::make_unique<BackupStatus>(StatusIdentity{.role = "backup",
                                                           .node_id = options_.node_id,
                                                           .group = group(),

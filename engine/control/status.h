@@ -114,6 +114,7 @@ struct StatusSnapshot {
   int64_t since_wall_ns = 0;  // In that state.
   std::string reason;
   std::string remedy;        // What to do about it; empty: nothing is wrong.
+  std::string warning;       // What has to be seen to all the same; empty: nothing.
   bool disk_covered = true;  // Of a primary: no guest writes a disk that is not part of an epoch.
   std::string activity;  // Of a backup: its own state ("standby", ...); of a primary: its guests'.
   std::string last_error;  // The newest complaint of connections or data path.

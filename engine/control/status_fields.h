@@ -128,6 +128,7 @@ void TransferStatus(Io& io, Value& value) {
   io.Field("since_wall_ns", value.since_wall_ns);
   io.Field("reason", value.reason);
   io.Field("remedy", value.remedy);
+  io.Field("warning", value.warning);
   io.Field("disk_covered", value.disk_covered);
   io.Field("activity", value.activity);
   io.Field("last_error", value.last_error);

@@ -26,6 +26,7 @@ StatusSnapshot FullSnapshot() {
   s.since_wall_ns = 1600000000000000000;
   s.reason = "no link";
   s.remedy = "check \"it\"";
+  s.warning = "soon";
   s.disk_covered = false;
   s.activity = "running";
   s.last_error = "line\nbreak";

@@ -11,15 +11,19 @@
 
 namespace haven {
 
-absl::StatusOr<std::unique_ptr<StatusPublisher>> StatusPublisher::Start(StatusPaths paths) {
-  std::unique_ptr<StatusPublisher> publisher(new StatusPublisher(std::move(paths)));
+absl::StatusOr<std::unique_ptr<StatusPublisher>> StatusPublisher::Start(
+    StatusPaths paths, std::function<std::string()> warning) {
+  std::unique_ptr<StatusPublisher> publisher(
+      new StatusPublisher(std::move(paths), std::move(warning)));
   HAVEN_ASSIGN_OR_RETURN(publisher->thread_,
                          Thread::Start("haven-status", [self = publisher.get()] { self->Work(); }));
   return publisher;
 }
 
-StatusPublisher::StatusPublisher(StatusPaths paths)
-    : paths_(std::move(paths)), log_(paths_.events, paths_.max_event_bytes) {}
+StatusPublisher::StatusPublisher(StatusPaths paths, std::function<std::string()> warning)
+    : paths_(std::move(paths)),
+      log_(paths_.events, paths_.max_event_bytes),
+      warning_(std::move(warning)) {}
 
 StatusPublisher::~StatusPublisher() {
   {
@@ -53,15 +57,23 @@ void StatusPublisher::Work() {
     changed_.wait(lock, [this] { return stop_ || snapshot_.has_value() || !events_.empty(); });
     if (!snapshot_.has_value() && events_.empty()) return;
     std::deque<StatusEvent> events = std::exchange(events_, {});
-    const std::optional<StatusSnapshot> snapshot = std::exchange(snapshot_, std::nullopt);
+    std::optional<StatusSnapshot> snapshot = std::exchange(snapshot_, std::nullopt);
     lock.unlock();
-    Write(std::move(events), snapshot);
+    Write(std::move(events), std::move(snapshot));
     lock.lock();
   }
 }
 
+void StatusPublisher::Warn(StatusSnapshot& snapshot) {
+  if (warning_ == nullptr) return;
+  snapshot.warning = warning_();
+  if (std::exchange(last_warning_, snapshot.warning) == snapshot.warning) return;
+  if (snapshot.warning.empty()) return;
+  HAVEN_LOG(kWarning, snapshot.role) << "group=" << snapshot.group << " " << snapshot.warning;
+}
+
 void StatusPublisher::Write(std::deque<StatusEvent> events,
-                            const std::optional<StatusSnapshot>& snapshot) {
+                            std::optional<StatusSnapshot> snapshot) {
   for (const StatusEvent& event : events) {
     HAVEN_LOG(kInfo, event.role) << "group=" << event.group << " term=" << event.term
                                  << " epoch=" << event.epoch << " " << event.from
@@ -72,7 +84,9 @@ void StatusPublisher::Write(std::deque<StatusEvent> events,
     if (paths_.events.empty()) continue;
     Complain("an event is not recorded", log_.Append(event), &complained_of_events_);
   }
-  if (!snapshot.has_value() || paths_.status.empty()) return;
+  if (!snapshot.has_value()) return;
+  Warn(*snapshot);
+  if (paths_.status.empty()) return;
   Complain("the status is not written",
            WriteStatusFile(paths_.status, absl::StrCat(StatusToJson(*snapshot), "\n")),
            &complained_of_status_);

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,8 +33,10 @@ class StatusPublisher {
   // many.
   static constexpr size_t kMaxEvents = 256;
 
-  // Errors of Thread::Start.
-  static absl::StatusOr<std::unique_ptr<StatusPublisher>> Start(StatusPaths paths);
+  // `warning`, which may be null, gives each status its own (Transport::Warning()); it is called in
+  // the thread, and a new one is logged as well. Errors of Thread::Start.
+  static absl::StatusOr<std::unique_ptr<StatusPublisher>> Start(
+      StatusPaths paths, std::function<std::string()> warning = nullptr);
   // Writes what waits first.
   ~StatusPublisher();
   StatusPublisher(const StatusPublisher&) = delete;
@@ -44,15 +47,18 @@ class StatusPublisher {
   void Record(StatusEvent event);
 
  private:
-  explicit StatusPublisher(StatusPaths paths);
+  StatusPublisher(StatusPaths paths, std::function<std::string()> warning);
 
   void Work();
-  void Write(std::deque<StatusEvent> events, const std::optional<StatusSnapshot>& snapshot);
+  void Write(std::deque<StatusEvent> events, std::optional<StatusSnapshot> snapshot);
+  void Warn(StatusSnapshot& snapshot);
   void Complain(const char* what, const absl::Status& status, bool* complained);
 
   const StatusPaths paths_;
   const EventLog log_;
+  const std::function<std::string()> warning_;
   // Of the thread.
+  std::string last_warning_;
   bool complained_of_status_ = false;
   bool complained_of_events_ = false;
 

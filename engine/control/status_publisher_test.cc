@@ -39,6 +39,15 @@ class StatusPublisherTest : public testing::Test {
   ManualClock clock_{100 * kNsPerSecond, 200 * kNsPerSecond};
 };
 
+TEST_F(StatusPublisherTest, AWarningIsPartOfTheStatus) {
+  {
+    (*StatusPublisher::Start(paths_, [] { return std::string("soon"); }))->Publish({});
+  }
+  const absl::StatusOr<StatusFile> file = Written();
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->snapshot.warning, "soon");
+}
+
 TEST_F(StatusPublisherTest, WritesTheNewestStatusAndEveryEvent) {
   {
     const std::unique_ptr<StatusPublisher> publisher = *StatusPublisher::Start(paths_);

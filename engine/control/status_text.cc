@@ -36,6 +36,7 @@ void AppendState(std::string* out, const StatusSnapshot& s, const StatusReading&
   Line(out, reading.stale ? "" : "state",
        absl::StrCat(s.state, " since ", WallTime(s.since_wall_ns), ": ", s.reason));
   if (!s.remedy.empty()) Line(out, "remedy", s.remedy);
+  if (!s.warning.empty()) Line(out, "warning", s.warning);
   if (!s.disk_covered) {
     Line(out, "disk", "not covered: a copy goes on with an older memory and a newer disk");
   }

@@ -67,6 +67,7 @@ TEST(StatusTextTest, TellsWhatAnOperatorNeeds) {
   EXPECT_THAT(text, HasSubstr("copy       p50 700 us"));
   EXPECT_THAT(text, Not(HasSubstr("encode")));
   EXPECT_THAT(text, Not(HasSubstr("remedy")));
+  EXPECT_THAT(text, Not(HasSubstr("warning")));
   EXPECT_THAT(text, Not(HasSubstr("disk ")));
   EXPECT_THAT(text, Not(HasSubstr("sync")));
 }
@@ -109,6 +110,7 @@ TEST(StatusTextTest, ShowsProgressTroubleAndRemedy) {
   StatusSnapshot s = Primary();
   s.state = "syncing";
   s.remedy = "do this";
+  s.warning = "see to that";
   s.disk_covered = false;
   s.last_error = "it broke";
   s.session = kNoSession;
@@ -122,6 +124,7 @@ TEST(StatusTextTest, ShowsProgressTroubleAndRemedy) {
             .left_ns = 2 * kNsPerSecond};
   const std::string text = StatusToText(s, {});
   EXPECT_THAT(text, HasSubstr("remedy     do this"));
+  EXPECT_THAT(text, HasSubstr("warning    see to that"));
   EXPECT_THAT(text, HasSubstr("disk       not covered"));
   EXPECT_THAT(text, HasSubstr("error      it broke"));
   EXPECT_THAT(text, HasSubstr("session    none"));

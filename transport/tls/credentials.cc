@@ -8,10 +8,12 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "engine/base/check.h"
 #include "engine/base/file_util.h"
 #include "engine/base/log.h"
@@ -120,13 +122,11 @@ absl::Status CheckChoice(const CredentialOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status CheckValidity(SSL_CTX* context, const std::string& path) {
-  const X509* const certificate = SSL_CTX_get0_certificate(context);
-  if (X509_cmp_current_time(X509_get0_notAfter(certificate)) < 0) {
-    return absl::PermissionDeniedError(absl::StrCat(
-        "certificate ", path, " has expired; issue a new one with haven-engine keygen"));
-  }
-  return absl::OkStatus();
+// A time that can not be read has passed.
+absl::Time EndOf(const X509* certificate) {
+  std::tm end = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1) return absl::InfinitePast();
+  return absl::FromTM(end, absl::UTCTimeZone());
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ std::string TakeOpensslErrors() {
 Credentials::~Credentials() { OPENSSL_cleanse(psk_.data(), psk_.size()); }
 
 absl::StatusOr<std::shared_ptr<const Credentials>> Credentials::Load(
-    const CredentialOptions& options) {
+    const CredentialOptions& options, ExpiredCertificate expired) {
   HAVEN_RETURN_IF_ERROR(CheckChoice(options));
   std::shared_ptr<Credentials> credentials(new Credentials());
   if (options.insecure) {
@@ -153,8 +153,9 @@ absl::StatusOr<std::shared_ptr<const Credentials>> Credentials::Load(
     return std::shared_ptr<const Credentials>(std::move(credentials));
   }
   HAVEN_ASSIGN_OR_RETURN(credentials->context_, MakeContext());
-  const absl::Status loaded = options.psk_file.empty() ? credentials->LoadCertificates(options)
-                                                       : credentials->LoadPsk(options.psk_file);
+  const absl::Status loaded = options.psk_file.empty()
+                                  ? credentials->LoadCertificates(options, expired)
+                                  : credentials->LoadPsk(options.psk_file);
   HAVEN_RETURN_IF_ERROR(loaded);
   return std::shared_ptr<const Credentials>(std::move(credentials));
 }
@@ -184,7 +185,8 @@ absl::Status Credentials::LoadPsk(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status Credentials::LoadCertificates(const CredentialOptions& options) {
+absl::Status Credentials::LoadCertificates(const CredentialOptions& options,
+                                           ExpiredCertificate expired) {
   HAVEN_RETURN_IF_ERROR(CheckSecret(options.key_file));
   SSL_CTX* const context = context_.get();
   ERR_clear_error();
@@ -198,7 +200,23 @@ absl::Status Credentials::LoadCertificates(const CredentialOptions& options) {
       SSL_CTX_check_private_key(context) != 1) {
     return OpensslError(absl::StrCat("key ", options.key_file));
   }
-  return CheckValidity(context, options.certificate_file);
+  certificate_file_ = options.certificate_file;
+  ends_ = EndOf(SSL_CTX_get0_certificate(context));
+  const absl::Time now = absl::Now();
+  if (now < ends_) return absl::OkStatus();
+  if (expired == ExpiredCertificate::kRefused) return absl::PermissionDeniedError(Warning(now));
+  HAVEN_LOG(kError, "tls") << Warning(now);
+  return absl::OkStatus();
+}
+
+std::string Credentials::Warning(absl::Time now) const {
+  if (now < ends_ - kWarnAhead) return "";
+  const std::string end = absl::FormatTime("%Y-%m-%d %H:%M UTC", ends_, absl::UTCTimeZone());
+  return absl::StrCat("certificate ", certificate_file_,
+                      now < ends_ ? " will expire on " : " has expired on ", end,
+                      now < ends_ ? ": from then on peers refuse" : ": peers refuse",
+                      " every new connection with it; issue a new one with haven-engine keygen and "
+                      "put it and its key in the place of the old");
 }
 
 }  // namespace haven

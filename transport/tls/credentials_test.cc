@@ -123,6 +123,22 @@ TEST(Credentials, AnOwnExpiredCertificateIsRefusedWhenItIsLoaded) {
   const absl::Status status = Credentials::Load(options).status();
   EXPECT_TRUE(absl::IsPermissionDenied(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("expired"));
+  const auto shown = Credentials::Load(options, ExpiredCertificate::kShown);
+  ASSERT_TRUE(shown.ok()) << shown.status();
+  EXPECT_EQ((*shown)->Warning(absl::Now()), status.message());
+}
+
+TEST(Credentials, AnOperatorIsWarnedBeforeACertificateExpires) {
+  KeyFolder keys;
+  const auto loaded = LoadOrDie(keys.Node("n", {.ends = absl::Hours(24 * 30)}));
+  const absl::Time end = loaded->ends();
+  EXPECT_LT(end - absl::Now(), absl::Hours(24 * 30) + absl::Minutes(1));
+  EXPECT_GT(end - absl::Now(), absl::Hours(24 * 29));
+  EXPECT_EQ(loaded->Warning(absl::Now()), "");
+  const std::string before = loaded->Warning(end - absl::Hours(1));
+  EXPECT_THAT(before, HasSubstr("n.crt will expire on 2"));
+  EXPECT_THAT(loaded->Warning(end), HasSubstr("n.crt has expired on 2"));
+  EXPECT_EQ(LoadOrDie(keys.Psk("key"))->Warning(absl::Now() + absl::Hours(24 * 36500)), "");
 }
 
 }  // namespace

@@ -40,7 +40,6 @@ bool IsAboutIdentity(int reason) {
     case SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE:
     case SSL_R_SSLV3_ALERT_ILLEGAL_PARAMETER:
     case SSL_R_SSLV3_ALERT_BAD_CERTIFICATE:
-    case SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED:
     case SSL_R_SSLV3_ALERT_CERTIFICATE_REVOKED:
     case SSL_R_SSLV3_ALERT_CERTIFICATE_UNKNOWN:
     case SSL_R_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE:
@@ -147,7 +146,15 @@ class SecureStream final : public ByteStream {
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK) {
       return absl::PermissionDeniedError(absl::StrCat(
           "the peer's certificate is not accepted: ", X509_verify_cert_error_string(verified),
-          kCompareKeys));
+          verified == X509_V_ERR_CERT_HAS_EXPIRED
+              ? "; issue a new one for that host with haven-engine keygen"
+              : kCompareKeys));
+    }
+    if (reason == SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED) {
+      return absl::PermissionDeniedError(
+          absl::StrCat("the peer does not accept this host's certificate, because it has expired; "
+                       "issue a new one with haven-engine keygen (",
+                       detail, ")"));
     }
     if (IsAboutIdentity(reason)) {
       return absl::PermissionDeniedError(

@@ -197,6 +197,30 @@ TEST(TlsControlChannel, AnExpiredCertificateOfThePeerIsRefused) {
   EXPECT_THAT(std::string(channel.status().message()), HasSubstr("expired"));
 }
 
+// The other way: who accepts shows it, and both sides can say what is wrong.
+TEST(TlsControlChannel, AnExpiredCertificateOfTheAcceptorIsToldToBoth) {
+  KeyFolder keys;
+  const CredentialOptions options = keys.Node("a");
+  const CredentialOptions old =
+      keys.Node("old", {.begins = -absl::Hours(48), .ends = -absl::Hours(24)});
+  const auto shown = Credentials::Load(old, ExpiredCertificate::kShown);
+  ASSERT_TRUE(shown.ok()) << shown.status();
+  const std::unique_ptr<TcpListener> listener = ListenLocally();
+  std::thread connecting([&] {
+    const ChannelOr channel =
+        TlsControlChannel::Connect(listener->bound(), LoadOrDie(options), *MakeIncarnation(),
+                                   NetDeadline(kTestTimeout), "tcp:acceptor");
+    EXPECT_TRUE(absl::IsPermissionDenied(channel.status())) << channel.status();
+    EXPECT_THAT(std::string(channel.status().message()), HasSubstr("certificate has expired"));
+  });
+  const ChannelOr channel =
+      TlsControlChannel::Open(AcceptOne(*listener), StreamSide::kAcceptor, *shown,
+                              *MakeIncarnation(), NetDeadline(kTestTimeout), "tcp:connector");
+  connecting.join();
+  EXPECT_TRUE(absl::IsPermissionDenied(channel.status())) << channel.status();
+  EXPECT_THAT(std::string(channel.status().message()), HasSubstr("this host's certificate"));
+}
+
 TEST(TlsControlChannel, PskAndCertificatesDoNotMix) {
   KeyFolder keys;
   const CredentialOptions node = keys.Node("a");

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "engine/base/clock.h"
+#include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "transport/tls/tcp_listener.h"
 #include "transport/tls/tls_control_channel.h"
@@ -20,6 +22,7 @@ namespace {
 // 7 is "for ever": by the specification for rnr_retry, on soft-RoCE for retry_count as well.
 constexpr uint8_t kMostRetries = 6;
 constexpr uint8_t kMostTimer = 31;
+constexpr absl::Duration kReloadInterval = absl::Seconds(10);
 
 class VerbsTransport final : public Transport {
  public:
@@ -37,7 +40,7 @@ class VerbsTransport final : public Transport {
                                                           absl::Duration timeout) override {
     const NetDeadline deadline(timeout);
     HAVEN_ASSIGN_OR_RETURN(const InetAddress to, Resolve(address));
-    return TlsControlChannel::Connect(to, credentials_, own_, deadline,
+    return TlsControlChannel::Connect(to, CurrentCredentials(), own_, deadline,
                                       absl::StrCat(kVerbsScheme, to.ToString()));
   }
 
@@ -47,8 +50,8 @@ class VerbsTransport final : public Transport {
     HAVEN_ASSIGN_OR_RETURN(const InetAddress from, InetAddress::PeerOf(socket.get()));
     HAVEN_ASSIGN_OR_RETURN(
         std::unique_ptr<TlsControlChannel> channel,
-        TlsControlChannel::Open(std::move(socket), StreamSide::kAcceptor, credentials_, own_,
-                                deadline, absl::StrCat(kVerbsScheme, from.ToString())));
+        TlsControlChannel::Open(std::move(socket), StreamSide::kAcceptor, CurrentCredentials(),
+                                own_, deadline, absl::StrCat(kVerbsScheme, from.ToString())));
     const std::lock_guard<std::mutex> lock(mutex_);
     adopted_ = channel->local();
     return channel;
@@ -87,7 +90,24 @@ class VerbsTransport final : public Transport {
     return session->Attach(*tls);
   }
 
+  std::string Warning() override { return CurrentCredentials()->Warning(absl::Now()); }
+
  private:
+  // A file that is not whole yet, or older than what is used, changes nothing.
+  std::shared_ptr<const Credentials> CurrentCredentials() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const absl::Time now = absl::Now();
+    if (credentials_->Warning(now).empty() || now < reload_after_) return credentials_;
+    reload_after_ = now + kReloadInterval;
+    const auto fresh = Credentials::Load(options_.credentials);
+    if (fresh.ok() && (*fresh)->ends() > credentials_->ends()) {
+      credentials_ = *fresh;
+      HAVEN_LOG(kInfo, "tls") << "a new certificate is used: "
+                              << options_.credentials.certificate_file;
+    }
+    return credentials_;
+  }
+
   static absl::StatusOr<const TlsControlChannel*> AsTls(ControlChannel& channel) {
     const auto* const tls = dynamic_cast<TlsControlChannel*>(&channel);
     if (tls != nullptr) return tls;
@@ -116,7 +136,8 @@ class VerbsTransport final : public Transport {
   std::mutex mutex_;
   VerbsTransportOptions options_;
   std::optional<InetAddress> adopted_;
-  const std::shared_ptr<const Credentials> credentials_;
+  std::shared_ptr<const Credentials> credentials_;
+  absl::Time reload_after_ = absl::InfinitePast();
   const Incarnation own_;
 };
 
@@ -146,7 +167,7 @@ absl::Status CheckVerbsOptions(const VerbsTransportOptions& options) {
 absl::StatusOr<std::unique_ptr<Transport>> MakeVerbsTransport(VerbsTransportOptions options) {
   HAVEN_RETURN_IF_ERROR(CheckVerbsOptions(options));
   HAVEN_ASSIGN_OR_RETURN(std::shared_ptr<const Credentials> credentials,
-                         Credentials::Load(options.credentials));
+                         Credentials::Load(options.credentials, options.expired_certificate));
   HAVEN_ASSIGN_OR_RETURN(const Incarnation own, MakeIncarnation());
   return std::make_unique<VerbsTransport>(std::move(options), std::move(credentials), own);
 }

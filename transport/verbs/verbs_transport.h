@@ -14,6 +14,7 @@ namespace haven {
 
 struct VerbsTransportOptions {
   CredentialOptions credentials;
+  ExpiredCertificate expired_certificate = ExpiredCertificate::kRefused;
   // RDMA device of this host; empty: the one that owns the control connection's local address.
   std::string device;
   // An address of this host that belongs to an RDMA device, for a second path; empty: none.
@@ -27,6 +28,9 @@ struct VerbsTransportOptions {
 //
 // Listen("") listens at a free port of the address by which the last adopted connection has come,
 // so that a session's own door can be reached by whoever has reached the host.
+//
+// A certificate whose end is near is loaded again now and then, so that a new one in its place is
+// used without a new process.
 //
 // Thread-safe; what it makes is used as endpoint.h says. The endpoint's calls go beside the
 // channel, which may be used by another thread at the same time. Errors besides those of

@@ -105,24 +105,27 @@ def _credentials(pair, report):
     listener = b.start([ENGINE, "backup", f"--directory={_OTHER}", "--node=b", listen, f"--arbiter={pair.arbiter}", *certified])
     listener.wait_for_output("listens at")
     a.put("/root/ca.cnf", _CA_CONFIG.encode())
-    a.run(
-        "cd /root && : >index && echo 01 >serial && openssl req -new -key ca/a.key -subj /CN=a -out a.req && "
-        "openssl ca -batch -config ca.cnf -cert ca/ca.crt -keyfile ca/ca.key -in a.req -out old.crt -notext "
-        "-startdate 20200101000000Z -enddate 20210101000000Z"
-    )
+    a.run("cd /root && : >index && echo 01 >serial")
+    for name in ("a", "b"):
+        a.run(
+            f"cd /root && openssl req -new -key ca/{name}.key -subj /CN={name} -out {name}.req && "
+            f"openssl ca -batch -config ca.cnf -cert ca/ca.crt -keyfile ca/ca.key -in {name}.req -out old-{name}.crt -notext "
+            "-startdate 20200101000000Z -enddate 20210101000000Z"
+        )
     to = f"--backup=rdma:{b.address()}:{_TLS_PORT},dev=rxe_rail0"
     own = [f"--ca={_AUTHORITY}/ca.crt", f"--key={_AUTHORITY}/a.key"]
-    _expect_complaint(pair, report, "an expired certificate is told", "expired", to, *own, "--certificate=/root/old.crt", at_once=True)
+    _expect_complaint(pair, report, "an expired certificate is told", "expired", to, *own, "--certificate=/root/old-a.crt", at_once=True)
     _expired_peers(pair, report, listener, own)
+    _expired_listener(pair, report, listener, (to, *own, f"--certificate={_AUTHORITY}/a.crt"))
     listener.kill()
 
 
 def _expired_peers(pair, report, listener, own):
     """Certificates that expired while they were in use, shown by another program: on either side the peer says why it refuses."""
     a, c = pair.node("a").host, pair.lab.host("c")
-    for name in ("ca/ca.crt", "ca/a.key", "old.crt"):
+    for name in ("ca/ca.crt", "ca/a.key", "old-a.crt"):
         c.put(f"/root/{name.rpartition('/')[2]}", a.get(f"/root/{name}"), mode=0o600)
-    shown = "-cert /root/old.crt -key /root/a.key -CAfile /root/ca.crt -tls1_3"
+    shown = "-cert /root/old-a.crt -key /root/a.key -CAfile /root/ca.crt -tls1_3"
     to = f"{pair.node('b').host.address()}:{_TLS_PORT}"
     client = c.run(f"sleep 2 | openssl s_client -connect {to} {shown}", check=False)
     report.check("a primary whose certificate has expired is refused, and told why", "certificate expired" in client.err, client.err.splitlines()[-1])
@@ -135,6 +138,15 @@ def _expired_peers(pair, report, listener, own):
     _expect_complaint(pair, report, "a backup whose certificate has expired is refused", "certificate has expired", to, *certified)
     report.check("it is told why", "certificate expired" in server.err, server.err.splitlines()[-1])
     server.kill()
+
+
+def _expired_listener(pair, report, listener, words):
+    """One that was good when it began, and whose certificate is an expired one now."""
+    a, b = pair.node("a").host, pair.node("b").host
+    b.put("/root/b.crt", a.get("/root/old-b.crt"), mode=0o600)
+    _expect_complaint(pair, report, "a listener whose certificate expires while it runs: the primary is told", "certificate has expired", *words)
+    told = all(word in listener.err for word in ("/root/b.crt has expired on 2021-01-01", "does not accept this host's certificate"))
+    report.check("and its own log says which certificate, since when, and what to do", told and "keygen" in listener.err)
 
 
 def _other_release(pair, report):
