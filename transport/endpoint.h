@@ -39,7 +39,7 @@ class ControlChannel {
   // either.
   virtual absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() = 0;
 
-  // Readable when Receive() may have something.
+  // Readable as long as a message waits that Receive() has not returned, and at its end.
   virtual int fd() const = 0;
 
   // A secret that the two ends of this very channel have in common and nobody else can know,

@@ -94,6 +94,9 @@ class Link {
   // the fabric has none (simulation). ArmEvent is followed by one more Poll() by the caller.
   virtual int event_fd() const = 0;
   virtual absl::Status ArmEvent() = 0;
+  // True if ArmEvent() has nothing to do before the descriptor is readable or Poll() has returned
+  // something.
+  virtual bool armed() const { return false; }
 
   // Nobody uses the link any more, but for Revoke(): gives up what that does not need. Repeatable.
   virtual void Retire() {}

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
@@ -93,8 +94,9 @@ std::optional<AppliedEpoch> Applier::PopFinished() {
   if (popped_count_ == finished_count_) {
     // Raised under the same lock, so nothing finished can be overlooked.
     uint64_t count = 0;
-    if (event_.valid())
-      HAVEN_CHECK(read(event_.get(), &count, sizeof(count)) > 0 || errno == EAGAIN);
+    if (std::exchange(event_raised_, false)) {
+      HAVEN_CHECK_EQ(read(event_.get(), &count, sizeof(count)), ssize_t{sizeof(count)});
+    }
     return std::nullopt;
   }
   const Job& job = JobAt(popped_count_++);
@@ -177,7 +179,7 @@ void Applier::FinishJobs() {
   if (finished_count_ == before) return;
   finished_.notify_all();
   if (HasChunkToClaim()) work_.notify_all();
-  if (event_.valid()) {
+  if (event_.valid() && !std::exchange(event_raised_, true)) {
     const uint64_t one = 1;
     HAVEN_CHECK_EQ(write(event_.get(), &one, sizeof(one)), ssize_t{sizeof(one)});
   }

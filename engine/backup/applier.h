@@ -158,6 +158,7 @@ class Applier {
   uint64_t submitted_count_ = 0;  // Jobs ever submitted, done, popped.
   uint64_t finished_count_ = 0;
   uint64_t popped_count_ = 0;
+  bool event_raised_ = false;  // event_ is readable.
   bool stop_ = false;
   absl::Status status_;
 

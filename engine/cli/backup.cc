@@ -222,6 +222,7 @@ class SessionProcess {
     session.node_id = node_;
     session.setup.journal = journal;
     session.setup.offer = Offer();
+    HAVEN_ASSIGN_OR_RETURN(session.beat_ns, options_.DurationNs("heartbeat", 0, kNsPerSecond));
     // Primaries give up earlier by themselves, unless they were told to be patient (--detect).
     session.setup.hello_timeout = absl::Seconds(10);
     session.link_timeout = absl::Seconds(20);

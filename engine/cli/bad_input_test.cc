@@ -55,6 +55,9 @@ TEST_F(BadInputTest, AProtectionThatCanNotBeStartsNoGuest) {
   Expect(Protect({Backup(), "--return-address=here"}), 2, "--return-address \"here\"");
   Expect(Protect({Backup(), "--interval=25"}), 2, "--interval 25");
   Expect(Protect({Backup(), "--detect=2h"}), 2, "--detect 2h");
+  Expect(Protect({Backup(), "--heartbeat=5us"}), 2, "--heartbeat: 1 ms to 1 s");
+  Expect(Protect({Backup(), "--heartbeat=2s"}), 2, "--heartbeat 2s");
+  Expect(Protect({Backup(), "--detect=90ms", "--heartbeat=31ms"}), 2, "a third of --detect");
   Expect(Protect({Backup(), "--epoch-bytes=5"}), 2, "--epoch-bytes 5");
   Expect(Protect({Backup(), "--copy-threads=65"}), 2, "--copy-threads 65");
   Expect(Protect({Backup(), "--codec=on"}), 2, "codec \"on\": one of off, auto, blocks");

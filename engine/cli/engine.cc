@@ -62,7 +62,7 @@ class Voucher {
         page_.SetUntilNs(SystemClock::Get().NowNs() + kNsPerSecond);
       }
       lock.lock();
-      changed_.wait_for(lock, std::chrono::milliseconds(200), [this] { return stop_; });
+      changed_.wait_for(lock, std::chrono::milliseconds(500), [this] { return stop_; });
     }
   }
 
@@ -107,6 +107,7 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   options.copy_workers = record.copy_threads;
   options.arbiter_timeout = absl::Microseconds(record.arbiter_timeout_us);
   options.driver.codec = CodecOf(record);
+  options.beat_ns = record.heartbeat_us * kNsPerUs;
   if (record.seal) options.offer.required |= static_cast<uint64_t>(Feature::kSeal);
   options.paths.status = directory.StatusPath(record.group);
   options.paths.events = directory.EventsPath(record.group);

@@ -101,6 +101,11 @@ absl::StatusOr<GroupRecord> MakeRecord(const Options& options) {
   record.interval_us = interval / kNsPerUs;
   record.detect_us = detect / kNsPerUs;
   HAVEN_RETURN_IF_ERROR(ReadPolicy(options, &record));
+  if (record.heartbeat_us > record.detect_us / 3) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--heartbeat ", options.Text("heartbeat"), ": more than a third of --detect ",
+        options.Text("detect"), ": two that are lost would be taken for the other side's death"));
+  }
   record.unsafe_disk = options.Has("unsafe-disk");
   HAVEN_ASSIGN_OR_RETURN(record.journal_bytes,
                          options.Bytes("epoch-bytes", uint64_t{1} << 20, uint64_t{1} << 38));

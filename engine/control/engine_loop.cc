@@ -22,6 +22,9 @@ namespace {
 constexpr int64_t kBusyPollMinNs = 100 * kNsPerUs;
 constexpr int64_t kBusyPollMaxNs = 5 * kNsPerMs;
 
+// What nobody announces is looked at together with the heartbeats, and at least as often as this.
+constexpr int64_t kLifeCheckMaxNs = 100 * kNsPerMs;
+
 constexpr int64_t kIntervalMinNs = 1 * kNsPerMs;
 constexpr int64_t kIntervalMaxNs = 3600 * kNsPerSecond;
 
@@ -79,10 +82,7 @@ absl::Status EngineLoop::Open() {
                                                      .guests = GuestNames(seams_.guests),
                                                      .disk_covered = DisksCovered(seams_.guests)},
                                       protocol.interval_ns, *publisher_, clock_);
-  HAVEN_ASSIGN_OR_RETURN(
-      pump_,
-      HeartbeatPump::Start(options_.beat_ns != 0 ? std::max(options_.beat_ns, 1 * kNsPerMs)
-                                                 : HeartbeatPump::IntervalFor(protocol.detect_ns)));
+  HAVEN_ASSIGN_OR_RETURN(pump_, HeartbeatPump::Start(BeatNs()));
   HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
   poll_.emplace(std::move(poll));
   HAVEN_ASSIGN_OR_RETURN(PollSet guests, PollSet::Create());
@@ -92,6 +92,10 @@ absl::Status EngineLoop::Open() {
     if (fd >= 0) HAVEN_RETURN_IF_ERROR(guests_->Add(fd));
   }
   return poll_->Add(mailbox_->fd());
+}
+
+int64_t EngineLoop::BeatNs() const {
+  return HeartbeatPump::IntervalFor(options_.driver.protocol.detect_ns, options_.beat_ns);
 }
 
 absl::Status EngineLoop::OpenDriver() {
@@ -130,6 +134,8 @@ absl::Status EngineLoop::OpenDriver() {
     }
     driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
   }
+  driver.beat_ns = HeartbeatPump::ChannelIntervalFor(protocol.detect_ns, BeatNs());
+  driver.life_check_ns = std::clamp(driver.beat_ns, driver.life_check_ns, kLifeCheckMaxNs);
   driver_ = std::make_unique<PrimaryDriver>(driver, seams_.guests, *seams_.output, *connector_,
                                             *arbiter_, ids_, *pool_, clock_, *status_);
   status_->Attach(*driver_, *seams_.output, *arbiter_);
@@ -219,7 +225,7 @@ void EngineLoop::Wait() {
   if (busy && busy_since_ns_ == 0) busy_since_ns_ = now_ns;
   if (busy && now_ns < busy_since_ns_ + options_.spin_ns) return;
   Link* const link = connector_->data_link();
-  if (link != nullptr && followed_fd_) {
+  if (link != nullptr && followed_fd_ && (!link->armed() || poll_->WasReady(followed_fd_.get()))) {
     // What came before the event was armed is found by one more look.
     const LinkNumber number = followed_link_;
     const bool armed = link->ArmEvent().ok();
@@ -234,6 +240,7 @@ void EngineLoop::Wait() {
     until_ns = std::min(until_ns, now_ns + pause_ns);
   }
   poll_->WaitUntil(until_ns);
+  connector_->SetReadable(poll_->WasReady(connector_->fd()));
 }
 
 EngineLoop::Reply EngineLoop::Serve(const Command& command) {

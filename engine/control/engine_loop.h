@@ -37,8 +37,7 @@ struct EngineOptions {
   uint64_t staging_bytes = uint64_t{256} << 20;  // Bounds the largest epoch.
   unsigned copy_workers = 1;                     // Beside the epoch thread.
   absl::Duration arbiter_timeout = absl::Seconds(1);
-  int64_t beat_ns =
-      0;  // Between one-sided heartbeats; 0: HeartbeatPump::IntervalFor(detection time).
+  int64_t beat_ns = 0;  // Between one-sided heartbeats, as for HeartbeatPump::IntervalFor.
   int64_t spin_ns = 50 * kNsPerUs;  // While an epoch is under way, before the thread sleeps.
   StatusPaths paths;
 };
@@ -104,6 +103,7 @@ class EngineLoop {
   EngineLoop(EngineOptions options, EngineSeams seams);
 
   absl::Status Open();
+  int64_t BeatNs() const;
   absl::Status OpenDriver();
   absl::Status Ask(const Command& command, absl::Duration timeout);
   Reply Serve(const Command& command);

@@ -31,6 +31,8 @@ using nlohmann::json;
 constexpr size_t kMaxRecordBytes = 64 << 10;
 constexpr size_t kMaxGuests = 16;
 constexpr int kVersion = 1;
+constexpr int64_t kMinHeartbeatUs = 1000;
+constexpr int64_t kMaxHeartbeatUs = 1'000'000;
 constexpr char kNameRule[] =
     "use 1 to 63 letters, digits, dots, dashes and underscores, the first one a letter or a digit";
 
@@ -138,6 +140,7 @@ std::string FormatGroupRecord(const GroupRecord& record) {
                        {"codec_block_bytes", record.codec_block_bytes},
                        {"codec_hashes", record.codec_hashes},
                        {"codec_verify", record.codec_verify},
+                       {"heartbeat_us", record.heartbeat_us},
                        {"seal", record.seal}};
   // CheckGroupRecord() refuses a record with bytes that this has replaced.
   return object.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
@@ -173,6 +176,11 @@ absl::StatusOr<GroupRecord> ParseGroupRecord(absl::string_view text) {
   HAVEN_RETURN_IF_ERROR(Take(object, "copy_threads", &record.copy_threads));
   HAVEN_RETURN_IF_ERROR(Take(object, "unsafe_disk", &record.unsafe_disk));
   HAVEN_RETURN_IF_ERROR(TakeCodec(object, &record));
+  HAVEN_RETURN_IF_ERROR(Take(object, "heartbeat_us", &record.heartbeat_us));
+  if (record.heartbeat_us != 0 &&
+      (record.heartbeat_us < kMinHeartbeatUs || record.heartbeat_us > kMaxHeartbeatUs)) {
+    return Wrong("heartbeat_us", "is neither 0 nor a time from 1 ms to 1 s");
+  }
   HAVEN_RETURN_IF_ERROR(Take(object, "seal", &record.seal));
   if (record.seal && record.psk_file.empty() && record.certificate_file.empty()) {
     return Wrong("seal", "needs a pre-shared key or certificates for the control channel");

@@ -53,7 +53,8 @@ struct GroupRecord {
   uint32_t codec_block_bytes = 64;  // 64, 128 or 256.
   bool codec_hashes = false;        // Of the blocks of the pages beyond the cache.
   bool codec_verify = false;        // Count what the hashes would miss.
-  bool seal = false;                // The journal is sealed; no backup without is taken.
+  int64_t heartbeat_us = 0;  // Between one-sided heartbeats; 0: a tenth of the detection time.
+  bool seal = false;         // The journal is sealed; no backup without is taken.
 
   friend bool operator==(const GroupRecord&, const GroupRecord&) = default;
 };

@@ -45,6 +45,7 @@ GroupRecord MakeRecord(const std::string& group = "web") {
   record.codec_block_bytes = 256;
   record.codec_hashes = record.codec_verify = true;
   record.psk_file = "/etc/haven.psk";
+  record.heartbeat_us = 10'000;
   record.seal = true;
   return record;
 }
@@ -113,6 +114,9 @@ TEST(GroupRecordTest, AValueOutOfItsRangeIsNamed) {
       {"codec_cache_bytes", -1},
       {"codec_block_bytes", 96},
       {"codec_hashes", "yes"},
+      {"heartbeat_us", -1},
+      {"heartbeat_us", 999},
+      {"heartbeat_us", 1'000'001},
       {"seal", 1},
   };
   for (const auto& [field, value] : wrong) {

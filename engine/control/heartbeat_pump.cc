@@ -10,8 +10,20 @@
 
 namespace haven {
 
-int64_t HeartbeatPump::IntervalFor(int64_t detect_ns) {
-  return std::max(detect_ns / 10, 1 * kNsPerMs);
+namespace {
+
+// A quarter of what a stuck owner is given (PrimaryDriverOptions, BackupDriverOptions).
+constexpr int64_t kChannelMaxNs = 250 * kNsPerMs;
+
+}  // namespace
+
+int64_t HeartbeatPump::IntervalFor(int64_t detect_ns, int64_t wanted_ns) {
+  if (wanted_ns == 0) return std::max(detect_ns / 10, 1 * kNsPerMs);
+  return std::max(std::min(wanted_ns, detect_ns / 3), 1 * kNsPerMs);
+}
+
+int64_t HeartbeatPump::ChannelIntervalFor(int64_t detect_ns, int64_t interval_ns) {
+  return std::max(std::min({4 * interval_ns, detect_ns * 2 / 5, kChannelMaxNs}), 1 * kNsPerMs);
 }
 
 absl::StatusOr<std::unique_ptr<HeartbeatPump>> HeartbeatPump::Start(int64_t interval_ns) {

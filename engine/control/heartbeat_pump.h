@@ -20,8 +20,13 @@ namespace haven {
 // itself: an owner that is stuck falls silent.
 class HeartbeatPump {
  public:
-  // A tenth of the detection time, but at least 1 ms.
-  static int64_t IntervalFor(int64_t detect_ns);
+  // Between one-sided heartbeats: `wanted_ns`, or a tenth of the detection time if that is 0. At
+  // least 1 ms, and not more than a third of the detection time, so that two may be lost.
+  static int64_t IntervalFor(int64_t detect_ns, int64_t wanted_ns);
+  // Between those on the control channel, which cost the owner's thread more: four times as long,
+  // while two still come within the detection time. An owner that wakes so often can always vouch
+  // for itself in time.
+  static int64_t ChannelIntervalFor(int64_t detect_ns, int64_t interval_ns);
 
   // `interval_ns` is at least 1 ms (checked). Errors of Thread::Start.
   static absl::StatusOr<std::unique_ptr<HeartbeatPump>> Start(int64_t interval_ns);

@@ -38,8 +38,21 @@ class TestLane final : public BeatLane {
 int64_t FarAhead() { return SystemClock::Get().NowNs() + 1000 * kNsPerSecond; }
 
 TEST(HeartbeatPumpTest, IntervalIsATenthOfTheDetectionTime) {
-  EXPECT_EQ(HeartbeatPump::IntervalFor(100 * kNsPerMs), 10 * kNsPerMs);
-  EXPECT_EQ(HeartbeatPump::IntervalFor(2 * kNsPerMs), 1 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::IntervalFor(100 * kNsPerMs, 0), 10 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::IntervalFor(2 * kNsPerMs, 0), 1 * kNsPerMs);
+}
+
+TEST(HeartbeatPumpTest, AnIntervalThatIsAskedForFitsIntoTheDetectionTimeThrice) {
+  EXPECT_EQ(HeartbeatPump::IntervalFor(100 * kNsPerMs, 25 * kNsPerMs), 25 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::IntervalFor(90 * kNsPerMs, 80 * kNsPerMs), 30 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::IntervalFor(2 * kNsPerMs, 10), 1 * kNsPerMs);
+}
+
+TEST(HeartbeatPumpTest, TheChannelHasFewerButTwoWithinTheDetectionTimeAndFourASecond) {
+  EXPECT_EQ(HeartbeatPump::ChannelIntervalFor(100 * kNsPerMs, 10 * kNsPerMs), 40 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::ChannelIntervalFor(100 * kNsPerMs, 33 * kNsPerMs), 40 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::ChannelIntervalFor(10 * kNsPerSecond, 1 * kNsPerSecond), 250 * kNsPerMs);
+  EXPECT_EQ(HeartbeatPump::ChannelIntervalFor(2 * kNsPerMs, 1 * kNsPerMs), 1 * kNsPerMs);
 }
 
 TEST(HeartbeatPumpTest, BeatsWhileItsOwnerVouches) {

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/control/poll_set.h"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
-#include "engine/base/status_macros.h"
 
 namespace haven {
 
@@ -27,11 +25,7 @@ absl::Status NoDescriptor(const char* what) {
 absl::StatusOr<PollSet> PollSet::Create() {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return NoDescriptor("epoll descriptor");
-  UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer) return NoDescriptor("timer descriptor");
-  PollSet set(std::move(epoll), std::move(timer));
-  HAVEN_RETURN_IF_ERROR(set.Add(set.timer_.get()));
-  return set;
+  return PollSet(std::move(epoll));
 }
 
 absl::Status PollSet::Add(int fd) {
@@ -50,32 +44,19 @@ void PollSet::Remove(int fd) {
   HAVEN_CHECK(removed || errno == ENOENT || errno == EBADF) << "errno " << errno;
 }
 
-// The timer is armed anew only for another time, and an expiry that was seen is taken back by
-// arming: so most waits cost one system call.
 bool PollSet::WaitUntil(int64_t until_ns) {
-  const bool wait = until_ns > SystemClock::Get().NowNs();
-  if (wait && until_ns != armed_ns_) {
-    itimerspec setting = {};
-    setting.it_value.tv_sec = until_ns / kNsPerSecond;
-    setting.it_value.tv_nsec = until_ns % kNsPerSecond;
-    HAVEN_CHECK_EQ(timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &setting, nullptr), 0);
-    armed_ns_ = until_ns;
-  }
-  epoll_event ready[8];
-  const int count = epoll_wait(epoll_.get(), ready, 8, wait ? -1 : 0);
+  const int64_t left_ns = std::max<int64_t>(until_ns - SystemClock::Get().NowNs(), 0);
+  const timespec timeout = {.tv_sec = left_ns / kNsPerSecond, .tv_nsec = left_ns % kNsPerSecond};
+  const int count =
+      epoll_pwait2(epoll_.get(), ready_.data(), static_cast<int>(ready_.size()), &timeout, nullptr);
   HAVEN_CHECK(count >= 0 || errno == EINTR) << "errno " << errno;
-  bool found = false;
-  for (int i = 0; i < count; ++i) {
-    if (ready[i].data.fd != timer_.get()) {
-      found = true;
-      continue;
-    }
-    // Expired: make it unreadable until it is armed again.
-    const itimerspec off = {};
-    HAVEN_CHECK_EQ(timerfd_settime(timer_.get(), 0, &off, nullptr), 0);
-    armed_ns_ = 0;
-  }
-  return found;
+  ready_count_ = static_cast<size_t>(std::max(count, 0));
+  return ready_count_ > 0;
+}
+
+bool PollSet::WasReady(int fd) const {
+  return std::any_of(ready_.begin(), ready_.begin() + static_cast<ptrdiff_t>(ready_count_),
+                     [fd](const epoll_event& one) { return one.data.fd == fd; });
 }
 
 }  // namespace haven

@@ -2,6 +2,10 @@
 #ifndef HAVEN_ENGINE_CONTROL_POLL_SET_H_
 #define HAVEN_ENGINE_CONTROL_POLL_SET_H_
 
+#include <sys/epoll.h>
+
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 
@@ -11,8 +15,8 @@
 
 namespace haven {
 
-// A set of descriptors of which some may become readable (epoll(7), level-triggered), with a timer.
-// Not thread-safe.
+// A set of descriptors of which some may become readable (epoll(7), level-triggered). One system
+// call a wait. Not thread-safe.
 class PollSet {
  public:
   // ResourceExhausted: no descriptor left.
@@ -29,15 +33,21 @@ class PollSet {
   // if a descriptor was the reason.
   bool WaitUntil(int64_t until_ns);
 
+  // Whether the last wait has found this descriptor readable. It may miss one if there are more
+  // than kMostReady; the next wait finds it.
+  bool WasReady(int fd) const;
+
   // Readable when one of the set is: for a set within a set. Not to be read.
   int fd() const { return epoll_.get(); }
 
  private:
-  PollSet(UniqueFd epoll, UniqueFd timer) : epoll_(std::move(epoll)), timer_(std::move(timer)) {}
+  static constexpr size_t kMostReady = 16;
+
+  explicit PollSet(UniqueFd epoll) : epoll_(std::move(epoll)) {}
 
   UniqueFd epoll_;
-  UniqueFd timer_;
-  int64_t armed_ns_ = 0;  // What the timer is set to; 0: not set.
+  std::array<epoll_event, kMostReady> ready_ = {};
+  size_t ready_count_ = 0;
 };
 
 }  // namespace haven

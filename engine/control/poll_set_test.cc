@@ -52,6 +52,20 @@ TEST_F(PollSetTest, WakesForADescriptorUntilItIsRemoved) {
   EXPECT_FALSE(set_.WaitUntil(Now() + 1));
 }
 
+TEST_F(PollSetTest, SaysWhichWereReadable) {
+  const WakeFd other = *WakeFd::Create();
+  ASSERT_TRUE(set_.Add(wake_.fd()).ok());
+  ASSERT_TRUE(set_.Add(other.fd()).ok());
+  EXPECT_FALSE(set_.WasReady(wake_.fd()));
+  other.Signal();
+  EXPECT_TRUE(set_.WaitUntil(kForEver));
+  EXPECT_TRUE(set_.WasReady(other.fd()));
+  EXPECT_FALSE(set_.WasReady(wake_.fd()));
+  other.Clear();
+  EXPECT_FALSE(set_.WaitUntil(0));
+  EXPECT_FALSE(set_.WasReady(other.fd()));
+}
+
 TEST_F(PollSetTest, AnEarlierTimeReplacesALaterOne) {
   ASSERT_TRUE(set_.Add(wake_.fd()).ok());
   wake_.Signal();

@@ -19,6 +19,11 @@ constexpr int kRoundsMax = 64;
 // Of the connector's events: the peer can send for as long as it likes.
 constexpr int kEventsPerRound = 16;
 
+// No guest is expected to dirty pages faster than this: the first write to each one is a fault.
+constexpr int64_t kNsPerDirtyPage = 1000;
+// Looks at the dirty set are at most this far apart.
+constexpr int64_t kMarkCheckMaxNs = 200 * kNsPerMs;
+
 std::vector<const GuestMemory*> Memories(const std::vector<Domain*>& domains) {
   std::vector<const GuestMemory*> memories;
   for (const Domain* domain : domains) memories.push_back(&domain->memory());
@@ -83,15 +88,21 @@ void PrimaryDriver::Poll() {
     progress |= PollGuests();
     progress |= PollWire();
     const int64_t now_ns = clock_.NowNs();
-    if (now_ns >= next_life_ns_) CheckLife(now_ns);
-    if (now_ns >= next_mark_ns_) CheckMark(now_ns);
-    if (now_ns >= next_beat_ns_) SendBeat(now_ns);
+    RunTimers(now_ns);
     if (now_ns >= primary_.NextWakeNs()) {
       primary_.OnTick(now_ns);
       progress = true;
     }
     if (!progress && answer_count_ == 0) return;
   }
+}
+
+// What comes soon is taken along: from then on they come together, and wake the thread once.
+void PrimaryDriver::RunTimers(int64_t now_ns) {
+  if (now_ns < std::min({next_life_ns_, next_beat_ns_, next_mark_ns_})) return;
+  if (now_ns >= next_life_ns_ - options_.life_check_ns / 4) CheckLife(now_ns);
+  if (now_ns >= next_mark_ns_ - mark_interval_ns_ / 4) CheckMark(now_ns);
+  if (now_ns >= next_beat_ns_ - options_.beat_ns / 4) SendBeat(now_ns);
 }
 
 int64_t PrimaryDriver::NextWakeNs() const {
@@ -320,7 +331,8 @@ bool PrimaryDriver::MarkApplies() const {
 // The dirty set grows while the guests run; at the mark the epoch is closed early, so that it fits
 // the journal and the pause stays bounded.
 void PrimaryDriver::CheckMark(int64_t now_ns) {
-  next_mark_ns_ = now_ns + options_.mark_check_ns;
+  mark_interval_ns_ = options_.mark_check_ns;
+  next_mark_ns_ = now_ns + mark_interval_ns_;
   if (!MarkApplies()) return;
   const FetchResult fetched = builder_->Fetch();
   NoteLostLog(fetched);
@@ -329,7 +341,15 @@ void PrimaryDriver::CheckMark(int64_t now_ns) {
       options_.dirty_mark_pages != 0
           ? options_.dirty_mark_pages
           : uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
-  if (sets_->CountPending() >= mark) primary_.OnDirtyMark(now_ns);
+  const uint64_t pending = sets_->CountPending();
+  if (pending >= mark) return primary_.OnDirtyMark(now_ns);
+  // Far from the mark there is time: whoever fills all of staging before the next look would fill
+  // what is behind the mark within `mark_check_ns` as well, or writes faster than any guest.
+  const auto room = static_cast<int64_t>(mark - pending);
+  const int64_t share_ns = options_.mark_check_ns * room / static_cast<int64_t>(mark);
+  const int64_t far_ns = options_.mark_check_ns + std::max(share_ns, room * kNsPerDirtyPage);
+  mark_interval_ns_ = std::min(far_ns, kMarkCheckMaxNs);
+  next_mark_ns_ = now_ns + mark_interval_ns_;
 }
 
 void PrimaryDriver::SendBeat(int64_t now_ns) {

@@ -35,8 +35,9 @@ struct GuestPorts {
 
 struct PrimaryDriverOptions {
   PrimaryConfig protocol;
-  uint64_t dirty_mark_pages = 0;          // 0: half of what staging holds.
-  int64_t mark_check_ns = 10 * kNsPerMs;  // Between looks at the dirty set within an epoch.
+  uint64_t dirty_mark_pages = 0;  // 0: half of what staging holds.
+  // Between looks at the dirty set near the mark; the further it is, the longer.
+  int64_t mark_check_ns = 10 * kNsPerMs;
   int64_t life_check_ns = 20 * kNsPerMs;  // Between looks at guests' ends and the buffer's health.
   int64_t beat_ns = 20 * kNsPerMs;        // Between heartbeats on the control channel.
   // A poll that comes later than this: a stuck engine. A large epoch needs more: LongestStepNs().
@@ -150,6 +151,7 @@ class PrimaryDriver : private PrimaryActions {
   void CheckLife(int64_t now_ns);
   void CheckMemory();
   void NoteLostLog(const FetchResult& fetched);
+  void RunTimers(int64_t now_ns);
   void CheckMark(int64_t now_ns);
   void SendBeat(int64_t now_ns);
   void TakeSession(const SessionOpened& opened);
@@ -188,6 +190,7 @@ class PrimaryDriver : private PrimaryActions {
   int64_t next_life_ns_ = 0;
   int64_t next_mark_ns_ = 0;
   int64_t next_beat_ns_ = 0;
+  int64_t mark_interval_ns_ = 0;
   int64_t suspend_ns_ = 0;
   int64_t resume_ns_ = 0;
   int64_t running_ns_ =

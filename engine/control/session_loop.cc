@@ -61,10 +61,7 @@ absl::Status SessionLoop::Open() {
                                                           .group = group(),
                                                           .guests = GuestNames(setup_.terms)},
                                            ProtectedAgeNs(), *publisher_, clock_);
-  HAVEN_ASSIGN_OR_RETURN(
-      pump_, HeartbeatPump::Start(options_.beat_ns != 0 ? std::max(options_.beat_ns, 1 * kNsPerMs)
-                                                        : HeartbeatPump::IntervalFor(
-                                                              options_.driver.protocol.detect_ns)));
+  HAVEN_ASSIGN_OR_RETURN(pump_, HeartbeatPump::Start(BeatNs()));
   HAVEN_ASSIGN_OR_RETURN(door_, SessionDoor::Open(*seams_.transport, options_.session_address,
                                                   options_.door_patience));
   HAVEN_ASSIGN_OR_RETURN(
@@ -97,6 +94,10 @@ ReplicaParts SessionLoop::Parts() const {
   return parts;
 }
 
+int64_t SessionLoop::BeatNs() const {
+  return HeartbeatPump::IntervalFor(options_.driver.protocol.detect_ns, options_.beat_ns);
+}
+
 absl::Status SessionLoop::OpenDriver() {
   const PrimaryConnectorOptions options = {.offer = options_.setup.offer,
                                            .step_timeout = options_.step_timeout,
@@ -107,8 +108,10 @@ absl::Status SessionLoop::OpenDriver() {
   HAVEN_ASSIGN_OR_RETURN(connector_, TransportPrimaryConnector::Create(
                                          *seams_.transport, options, setup_.terms, setup_.memory,
                                          std::move(first), *door_, *pump_));
-  HAVEN_ASSIGN_OR_RETURN(driver_, BackupDriver::Create(options_.driver, Parts(), *connector_,
-                                                       *arbiter_, ids_, clock_, *status_));
+  BackupDriverOptions driver = options_.driver;
+  driver.beat_ns = HeartbeatPump::ChannelIntervalFor(driver.protocol.detect_ns, BeatNs());
+  HAVEN_ASSIGN_OR_RETURN(driver_, BackupDriver::Create(driver, Parts(), *connector_, *arbiter_,
+                                                       ids_, clock_, *status_));
   driver_->SetApplyDelay(options_.apply_delay_ns);
   status_->Attach(*driver_, *door_, *arbiter_);
   if (driver_->apply_event_fd() >= 0) {
@@ -172,14 +175,16 @@ void SessionLoop::FollowLink() {
 void SessionLoop::Wait() {
   if (arbiter_->ready() || clock_.NowNs() < spin_until_ns_) return;
   Link* const link = connector_->data_link();
-  if (link != nullptr && followed_fd_) {
+  if (link != nullptr && followed_fd_ && (!link->armed() || poll_->WasReady(followed_fd_.get()))) {
     const LinkNumber number = followed_link_;
     const bool armed = link->ArmEvent().ok();
     // What came before the event was armed is found by one more look.
     Turn();
     if (!armed || Over() || arbiter_->ready() || followed_link_ != number) return;
   }
-  if (poll_->WaitUntil(std::min(driver_->NextWakeNs(), status_->NextWakeNs()))) {
+  const bool found = poll_->WaitUntil(std::min(driver_->NextWakeNs(), status_->NextWakeNs()));
+  connector_->SetReadable(poll_->WasReady(connector_->fd()));
+  if (found) {
     spin_until_ns_ = clock_.NowNs() + options_.spin_ns;
   }
 }

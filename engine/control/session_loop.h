@@ -39,8 +39,7 @@ struct SessionOptions {
   absl::Duration step_timeout = absl::Seconds(1);
   absl::Duration link_timeout = absl::Seconds(4);
   absl::Duration arbiter_timeout = absl::Seconds(1);
-  int64_t beat_ns =
-      0;  // Between one-sided heartbeats; 0: HeartbeatPump::IntervalFor(detection time).
+  int64_t beat_ns = 0;  // Between one-sided heartbeats, as for HeartbeatPump::IntervalFor.
   int64_t spin_ns = 20 * kNsPerUs;  // After something has come, before the thread sleeps.
   // `protected` means a commit this young, or no older than kProtectedIntervals epochs or the
   // detection time of the Hello are long.
@@ -114,6 +113,7 @@ class SessionLoop {
   absl::Status OpenDriver();
   ReplicaParts Parts() const;
   int64_t ProtectedAgeNs() const;
+  int64_t BeatNs() const;
   Reply Serve(const Command& command);
   absl::Status MayStop() const;
   bool Over() const;

@@ -56,6 +56,10 @@ class TransportBackupConnector final : public BackupConnector {
 
   // Readable when Next() may have something.
   int fd() const { return poll_.fd(); }
+  // Whether fd() was readable at the end of the owner's wait: if so, Next() reads one message of
+  // the channel before the owner's next word, else none. An owner that says nothing has all of
+  // them.
+  void SetReadable(bool readable) { readable_ = readable; }
   // The lane of the epochs while a link is up, else null.
   Link* data_link() const { return lanes_.data.get(); }
   bool has_channel() const { return channel_ != nullptr; }
@@ -104,6 +108,7 @@ class TransportBackupConnector final : public BackupConnector {
   std::shared_ptr<PrimarySession> parked_;
   std::shared_ptr<PrimarySession> session_;
   std::unique_ptr<ControlChannel> channel_;
+  std::optional<bool> readable_;
   LinkLanes lanes_;
   std::deque<ConnectorEvent> events_;
 

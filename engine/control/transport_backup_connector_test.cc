@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "engine/base/check.h"
+#include "engine/control/connector_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/hello_builder.h"
 #include "engine/control/message_io.h"
@@ -160,6 +161,15 @@ TEST_F(TransportBackupConnectorTest, AgreesOnASessionAndOpensALink) {
   connector_->CloseLink();
   EXPECT_EQ(connector_->data_link(), nullptr);
   EXPECT_TRUE(connector_->has_channel());
+}
+
+TEST_F(TransportBackupConnectorTest, ReadsOneMessageEachTimeItsOwnerHasSeenItReadable) {
+  AgreeOnSession();
+  Expect<SessionOpened>();
+  ExpectOneMessageAWait<MessageArrived>(*connector_, *channel_,
+                                        {.session = kSession,
+                                         .sender = HeartbeatSender::kBackup,
+                                         .state = static_cast<uint32_t>(BackupState::kSyncing)});
 }
 
 TEST_F(TransportBackupConnectorTest, ASupersededAttemptNeverShows) {

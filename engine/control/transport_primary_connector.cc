@@ -187,9 +187,11 @@ std::optional<PrimaryEvent> TransportPrimaryConnector::Next() {
 }
 
 void TransportPrimaryConnector::Receive() {
-  for (int taken = 0; channel_ != nullptr && events_.empty(); ++taken) {
+  for (int taken = 0; channel_ != nullptr && events_.empty() && readable_.value_or(true); ++taken) {
     absl::StatusOr<std::optional<ControlMessage>> message = ReceiveMessage(*channel_);
     if (!message.ok()) return LoseChannel(message.status());
+    // If there is more, the descriptor is readable still.
+    if (readable_.has_value()) readable_ = false;
     if (!message->has_value()) return;
     if (taken == kMaxMessagesPerCall) {
       return LoseChannel(absl::DataLossError(

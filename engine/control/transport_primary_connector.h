@@ -83,6 +83,10 @@ class TransportPrimaryConnector final : public PrimaryConnector {
 
   // Readable when Next() may have something.
   int fd() const { return poll_.fd(); }
+  // Whether fd() was readable at the end of the owner's wait: if so, Next() reads one message of
+  // the channel before the owner's next word, else none. An owner that says nothing has all of
+  // them.
+  void SetReadable(bool readable) { readable_ = readable; }
   // The lane of the epochs while a link is up, else null.
   Link* data_link() const { return data_.get(); }
   // Why the control channel was lost last; OK: it was not.
@@ -146,6 +150,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   SessionId session_ = kNoSession;  // The last one that was welcomed.
   std::vector<Candidate> candidates_;
   std::unique_ptr<ControlChannel> channel_;
+  std::optional<bool> readable_;
   absl::Status channel_error_;
 
   // The link that is being opened. A result that comes for another attempt is dropped.

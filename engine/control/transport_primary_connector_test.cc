@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/base/check.h"
+#include "engine/control/connector_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/faulty_transport_testing.h"
 #include "engine/control/hello_builder.h"
@@ -195,6 +196,14 @@ TEST_F(TransportPrimaryConnectorTest, NothingIsSaidBeforeTheWelcome) {
   connector_->Accept(MakeWelcome(kSession));
   connector_->Send(beat);
   Receive<Welcome>(*channel_);
+}
+
+TEST_F(TransportPrimaryConnectorTest, ReadsOneMessageEachTimeItsOwnerHasSeenItReadable) {
+  AcceptFirst();
+  ExpectOneMessageAWait<PrimarySaid>(*connector_, *channel_,
+                                     {.session = kSession,
+                                      .sender = HeartbeatSender::kPrimary,
+                                      .state = static_cast<uint32_t>(PrimaryState::kSyncing)});
 }
 
 TEST_F(TransportPrimaryConnectorTest, ALaterLinkReplacesTheOneBefore) {

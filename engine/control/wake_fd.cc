@@ -30,9 +30,11 @@ void WakeFd::Signal() const {
   const uint64_t one = 1;
   const ssize_t written = write(fd_.get(), &one, sizeof(one));
   HAVEN_CHECK(written == sizeof(one) || errno == EAGAIN) << "errno " << errno;
+  raised_->store(true, std::memory_order_release);
 }
 
 void WakeFd::Clear() const {
+  if (!raised_->exchange(false, std::memory_order_acq_rel)) return;
   uint64_t count = 0;
   const ssize_t got = read(fd_.get(), &count, sizeof(count));
   HAVEN_CHECK(got == sizeof(count) || errno == EAGAIN) << "errno " << errno;

@@ -33,7 +33,7 @@ struct VerbsLinkOptions {
   // itself tries (QueuePairOptions), so that it normally speaks first.
   int64_t request_timeout_ns = 8 * kNsPerSecond;
   // How often a link that has nothing to report asks whether the peer has left.
-  int64_t look_interval_ns = 20 * kNsPerMs;
+  int64_t look_interval_ns = 100 * kNsPerMs;
 };
 
 // What a link needs, from the endpoint that made it.
@@ -87,6 +87,7 @@ class VerbsLink final : public Link {
   size_t Poll(std::span<Completion> out) override;
   int event_fd() const override { return parts_.pair->event_fd(); }
   absl::Status ArmEvent() override;
+  bool armed() const override { return armed_ && failure_ == Failure::kNone; }
 
   // Destroys the queue pair; if that fails, Revoke() tries again.
   void Retire() override;

@@ -290,7 +290,9 @@ TEST_F(VerbsLinkTest, TheDeadlineOfAnEmptyQueueBeginsWithThePost) {
 }
 
 TEST_F(VerbsLinkTest, TheQueueIsArmedOnceUntilSomethingCame) {
+  EXPECT_FALSE(link_->armed());
   ASSERT_TRUE(link_->ArmEvent().ok());
+  EXPECT_TRUE(link_->armed());
   ASSERT_TRUE(link_->ArmEvent().ok());
   EXPECT_EQ(device_.arms, 1);
   device_.events.completion = true;
@@ -299,6 +301,7 @@ TEST_F(VerbsLinkTest, TheQueueIsArmedOnceUntilSomethingCame) {
   ASSERT_TRUE(Post(Write(1, 8, true)).ok());
   device_.Complete(0);
   PollAll();
+  EXPECT_FALSE(link_->armed());
   ASSERT_TRUE(link_->ArmEvent().ok());
   EXPECT_EQ(device_.arms, 3);
 }
