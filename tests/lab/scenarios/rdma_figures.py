@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What replication costs beside what the wire can do: always both in one run, one after the other, as ratios."""
 
-import re
 import statistics
 
-from haven_lab import perftest
+from haven_lab import perftest, usage
 from haven_lab.machine import HostSpec
 from haven_lab.protection import GROUP, PSK, Pair, Settings
 from haven_lab.registry import scenario
@@ -24,7 +23,7 @@ _DETECT_S = 6
 _GIB = 1 << 30
 
 
-@scenario("rdma-goodput", "the wire phase beside ib_write_bw; CPU and system calls on both sides", hosts=_HOSTS, in_tests_run=False, pairs=5)
+@scenario("rdma-goodput", "the wire phase beside ib_write_bw; CPU and system calls on both sides", hosts=_HOSTS, in_tests_run=False, alone=True, pairs=5)
 def goodput(lab, report, pairs):
     # It writes all over its memory: between two epochs much more than one WRITE holds.
     pair = _started(lab, report, "mem=64M,vcpus=1,dirty=4000,locality=0,output=20")
@@ -32,7 +31,7 @@ def goodput(lab, report, pairs):
     pair.stop()
 
 
-@scenario("rdma-latency", "a commit beside ib_write_lat", hosts=_HOSTS, in_tests_run=False, pairs=5)
+@scenario("rdma-latency", "a commit beside ib_write_lat", hosts=_HOSTS, in_tests_run=False, alone=True, pairs=5)
 def latency(lab, report, pairs):
     pair = _started(lab, report, "mem=8M,vcpus=1,dirty=1,output=20")
     _latency(pair, report, pairs)
@@ -84,37 +83,31 @@ def _goodput(pair, report, pairs):
     for side in ("primary", "backup"):
         report.figure(f"CPU of the {side} for a GiB replicated", (after[side] - before[side]) / gib, "s")
     for node, side in ((owner, "primary"), (owner.other, "backup")):
-        begin = owner.status()["epoch"]["committed"]
-        calls = _system_calls(node, _COUNTED_S)
-        epochs = owner.status()["epoch"]["committed"] - begin
-        report.figure(f"system calls of the {side} in an epoch of {_megabytes(owner):.1f} MB", calls / epochs, "")
+        before = owner.status()
+        seconds, _, calls = usage.count(node.host, [node.status()["pid"]], _COUNTED_S)
+        figure = calls / seconds / _epochs_per_s(before, owner.status())
+        report.figure(f"system calls of the {side} in an epoch of {_megabytes(owner):.1f} MB", figure, "")
     ratio = statistics.median(ratios)
     report.check(f"goodput is at least {_GOODPUT} of what ib_write_bw has", ratio >= _GOODPUT, f"{ratio:.2f}")
+
+
+def _epochs_per_s(before, after):
+    seconds = (after["written_ns"] - before["written_ns"]) / 1e9
+    return (after["epoch"]["committed"] - before["epoch"]["committed"]) / seconds
 
 
 def _megabytes(owner):
     return owner.status()["epoch"]["wire_bytes"] / 1e6
 
 
-def _system_calls(node, seconds):
-    """Of the process that does the node's work, all its threads."""
-    counted = node.host.run(f"timeout -s INT {seconds} strace -c -f -p {node.status()['pid']}", check=False).err
-    return int(re.search(r"^100\.00 +[\d.]+ +\d* +(\d+)", counted, re.MULTILINE).group(1))
-
-
 def _usage(owner):
     """CPU seconds of engine and session so far, and bytes on the wire."""
     primary, backup = owner.status(), owner.other.status()
     return {
-        "primary": _cpu_s(owner.host, primary["pid"]),
-        "backup": _cpu_s(owner.other.host, backup["pid"]),
+        "primary": usage.cpu_s(owner.host, primary["pid"]),
+        "backup": usage.cpu_s(owner.other.host, backup["pid"]),
         "bytes": primary["counters"]["wire_bytes"],
     }
-
-
-def _cpu_s(host, pid):
-    fields = host.get(f"/proc/{pid}/stat").decode().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 def _latency(pair, report, pairs):
