@@ -142,13 +142,15 @@ class Pair:
     def node(self, name):
         return self.nodes[name]
 
-    def start(self):
-        """Everything up to a guest that is protected, a to b."""
-        self.start_arbiter()
-        first = self.node("a")
-        first.host.run(["mkdir", "-p", DIRECTORY])
-        first.host.run([ENGINE, "keygen", "psk", PSK])
-        self.psk = first.host.get(PSK)
+    def start(self, first=None):
+        """Everything up to a guest that is protected, from `first` (a, if not given) to the other node. On hosts where
+        another pair has ended: with that one's `psk`."""
+        first = first or self.node("a")
+        if self.psk is None:
+            self.start_arbiter()
+            first.host.run(["mkdir", "-p", DIRECTORY])
+            first.host.run([ENGINE, "keygen", "psk", PSK])
+            self.psk = first.host.get(PSK)
         for node in self.nodes.values():
             node.prepare()
             node.start_listener()

@@ -22,33 +22,26 @@ def seal(lab, report):
     lab.host("b").put(_SCRIPT, (pathlib.Path(__file__).parent / "in_host" / "wire_search.py").read_bytes())
     lab.host("a").put(_SCRIPT, (pathlib.Path(__file__).parent / "in_host" / "wire_search.py").read_bytes())
     pair = Pair(lab, report, Settings(guest=_GUEST, credentials=(*_PLAIN, "--seal")))
-    state, found, wanted = _on_the_wire(pair, report)
+    state, found, wanted = _on_the_wire(pair, report, pair.node("a"))
     report.check("sealed: nothing of the guest's memory is on the wire", found == 0 and wanted > 0, f"{found} of {wanted} samples")
     report.check("sealed: nothing of the guest's state is on the wire", not state)
     _promoted(pair, report)
     _refused(pair, report)
     pair.stop()
     plain = Pair(lab, report, Settings(guest=_GUEST, credentials=_PLAIN))
-    plain.arbiter, plain.psk = pair.arbiter, pair.psk
-    state, found, wanted = _on_the_wire(plain, report, first=False)
+    plain.psk = pair.psk
+    # The register is the last owner's: nobody else may start the group again.
+    state, found, wanted = _on_the_wire(plain, report, plain.node("b"))
     report.check("in plain: the guest's memory is on the wire", found > wanted * 9 / 10, f"{found} of {wanted} samples")
     report.check("in plain: the guest's state is on the wire", state)
     plain.stop()
 
 
-def _on_the_wire(pair, report, first=True):
+def _on_the_wire(pair, report, owner):
     """Records while a guest is copied and protected: is its state there, how many samples of its memory, of how many."""
     recorder = pair.lab.host("b").start(["python3", _SCRIPT, "record", _RECORD, "rail0", "rail1"])
     recorder.wait_for_output("recording")
-    if first:
-        pair.start()
-    else:
-        for node in pair.nodes.values():
-            node.prepare()
-            node.start_listener()
-        pair.node("a").start_protection()
-    owner = pair.node("a")
-    pair.expect_protected(owner)
+    pair.start(owner)
     pid = re.search(rf"guest {GROUP} started, pid=(\d+)", owner.guard.err).group(1)
     samples = owner.host.run(["python3", _SCRIPT, "sample", pid]).out
     recorder.kill(signals.SIGTERM)
