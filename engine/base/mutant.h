@@ -34,6 +34,7 @@ enum class Mutant {
   kBaselineBeforeAck,       // What is known of the replica moves when an epoch fails, too.
   kBaselineSurvivesPlain,   // Pages that go plain do not change what is known of the replica.
   kReferToWritten,          // Pages may refer to pages that the same epoch writes.
+  kIgnoreSeal,              // A seal that does not fit is no reason to stop.
   kRecordTooLate,           // The host's record does not say that a session began.
   kResendAll,               // A new link sends every page again.
   kSlowToClaim,             // A silent primary is given ten times the detection time.

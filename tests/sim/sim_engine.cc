@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/control/status_words.h"
+#include "engine/replica/features.h"
 #include "tests/sim/sim_session.h"
 
 namespace haven {
@@ -235,6 +236,7 @@ void SimEngine::TakeWelcome(uint64_t attempt, const Welcome& welcome,
   memory_.journal.bytes = parts.journal.bytes.size();
   const uint64_t staging = uint64_t{shared_.config.staging_slots} * welcome.geometry.slot_bytes;
   memory_.features = welcome.agreement.features;
+  if (IsSealed(memory_.features)) memory_.seal_key = SimSealKey(welcome.session);
   memory_.staging = *fabric_.Register(staging, RegionAccess::kLocal);
   if (shared_.config.codec.enabled) {
     memory_.image = *fabric_.Register(staging, RegionAccess::kLocal);

@@ -4,7 +4,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/byte_order.h"
+
 namespace haven {
+
+SealKey SimSealKey(SessionId session) {
+  SealKey key = {};
+  StoreLe64(key.data(), session);
+  return key;
+}
 
 void SimLoop::RunAt(int64_t when_ns) {
   if (scheduled_ns_ <= when_ns) return;

@@ -12,6 +12,7 @@
 #include "engine/control/backup_driver.h"
 #include "engine/control/beat_lane.h"
 #include "engine/control/primary_driver.h"
+#include "engine/replica/chunk_seal.h"
 #include "tests/sim/sim_arbiter.h"
 #include "tests/sim/sim_guest.h"
 #include "tests/sim/sim_life.h"
@@ -33,7 +34,11 @@ struct SimConfig {
   int64_t hang_ns = 0;        // After which a guard kills its engine.
   bool revoke_kills = false;  // As over shared memory: cutting a writer off is killing it.
   CodecStageOptions codec;
+  bool sealed = false;
 };
+
+// What both ends of a session's channel would make of it.
+SealKey SimSealKey(SessionId session);
 
 // What all processes of one world share.
 struct SimShared {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/mutant.h"
+#include "engine/replica/features.h"
 
 namespace haven {
 
@@ -37,6 +38,7 @@ SimSession::SimSession(const SimShared& shared, int host, std::string owner, con
   parts.node_id = std::string("n");
   parts.geometry = shared.config.geometry;
   if (shared.config.codec.enabled) parts.agreement.features = kCodecFeatures;
+  if (shared.config.sealed) parts.agreement.features |= static_cast<uint64_t>(Feature::kSeal);
   parts.journal = *fabric_.Register(parts.geometry.total_bytes(), RegionAccess::kRemoteWrite);
   parts.scratch = scratch_;
   parts.session_address = std::to_string(fabric_.Export(parts.journal)->key);
@@ -142,6 +144,10 @@ std::optional<PrimaryEvent> SimSession::Next() {
   PrimaryEvent event = std::move(events_.front());
   events_.pop_front();
   return event;
+}
+
+std::optional<SealKey> SimSession::SealKeyOf(SessionId session) const {
+  return shared_.config.sealed ? std::optional(SimSealKey(session)) : std::nullopt;
 }
 
 std::shared_ptr<SimLink> SimSession::MakeLink(SimPath path, std::function<void()> wake) {

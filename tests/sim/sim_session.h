@@ -54,7 +54,7 @@ class SimSession final : public PrimaryConnector,
   std::optional<SimState> Committed(SessionId session, uint32_t guest) const;
 
   // PrimaryConnector.
-  std::optional<SealKey> SealKeyOf(SessionId) const override { return std::nullopt; }
+  std::optional<SealKey> SealKeyOf(SessionId session) const override;
   void Accept(const Welcome& welcome) override;
   void Refuse(const ::haven::Refuse& refuse) override;
   void OfferLink(LinkOffer offer) override;

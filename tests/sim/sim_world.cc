@@ -30,6 +30,8 @@ SimWorld::SimWorld(uint64_t seed, bool trace)
     : seed_(seed), trace_(trace), random_(seed), codec_random_(~seed) {
   Configure();
   ConfigureCodec();
+  // Not from `random_`, for the same reason as above.
+  config_.sealed = Random(seed * 2 + 1).Chance(1, 3);
   const bool durable = random_.Chance(1, 2);
   for (Host& host : hosts_) {
     host.clock = std::make_unique<SimClock>(scheduler_);
@@ -226,6 +228,7 @@ SimResult SimWorld::Run() {
 
 void SimWorld::CountEpochs(const PrimaryDriver& driver) {
   result_.epochs += driver.counters().epochs;
+  if (config_.sealed) result_.sealed_epochs += driver.counters().epochs;
   if (driver.codec() != nullptr) result_.coded_epochs += driver.codec()->Report().coded_epochs;
 }
 

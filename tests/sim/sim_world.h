@@ -24,6 +24,7 @@ struct SimResult {
   uint64_t promotions = 0;
   uint64_t epochs = 0;
   uint64_t coded_epochs = 0;
+  uint64_t sealed_epochs = 0;
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
   bool crashed = false;     // The process that the seed names died at the event it names.
   uint64_t fail_stops = 0;  // Calm fail-stops and short cuts that were met as stated (I6).
