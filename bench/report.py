@@ -90,6 +90,15 @@ def promotion_line(held, arguments, entry):
             number(entry["max_ms"]), number(entry["apply_ms"]), number(entry["register_ms"]), number(entry["cut_off_ms"])]
 
 
+def seal_table(rows):
+    lines = [
+        [what, str(a["chunks"]), str(a.get("threads", 1)), number(e[rate]), number(e["gcm_GBps"]), number(e["ratio"]), number(e["crc_GBps"])]
+        for function, what, rate in (("BM_Seal", "seal", "seal_GBps"), ("BM_Open", "open", "open_GBps"))
+        for a, e in select(rows, function)
+    ]
+    return table(["what", "chunks", "threads", "GB/s", "AES-256-GCM alone GB/s", "ratio", "CRC32C alone GB/s"], lines)
+
+
 def promotion_table(rows):
     """Applier held back first, then not; last what the worst case says: proportional to the epoch, flat over the guest."""
     held = sorted(select(rows, "BM_PromotionUnapplied"), key=lambda row: tuple(row[0][key] for key in ("one_of", "guest", "pages")))
@@ -136,6 +145,7 @@ TABLES = {
     "promotion": ("promotion", promotion_table),
     "plan": ("plan", plan_table),
     "backup": ("backup", backup_table),
+    "seal": ("seal", seal_table),
     "fabric": ("fabric", fabric_table),
     "codec-facts": ("codec", report_codec.facts_table),
     "codec": ("codec", report_codec.codec_table),
@@ -157,7 +167,7 @@ def conditions(folder, name):
 
 
 def main(results_dir, docs):
-    results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "fabric", "epoch", "promotion")}
+    results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "seal", "fabric", "epoch", "promotion")}
     results.update({name: load_codec(results_dir, name) for name in ("codec", "codec_engine")})
     results["remus"] = load_remus(results_dir)
     path = os.path.join(docs, "benchmarks.md")
