@@ -97,6 +97,16 @@ class RegistryTest(unittest.TestCase):
             with self.assertRaises(ValueError):
                 registry.chosen_parameters(self.soak, words)
 
+    def test_scenarios_that_want_to_be_alone_are_and_come_last(self):
+        alone, first, second = (registry.Scenario(name, "", (), True, {}, print, name == "alone") for name in ("alone", "first", "second"))
+        self.assertEqual(registry.next_to_start([alone, first, second], [], 2), first)
+        self.assertEqual(registry.next_to_start([alone, second], [first], 2), second)
+        self.assertIsNone(registry.next_to_start([second], [first], 1))
+        self.assertIsNone(registry.next_to_start([alone], [first], 2))
+        self.assertEqual(registry.next_to_start([alone], [], 2), alone)
+        self.assertIsNone(registry.next_to_start([second], [alone], 2))
+        self.assertIsNone(registry.next_to_start([], [], 2))
+
     def test_every_scenario_has_a_name_and_hosts_that_exist(self):
         found = registry.scenarios()
         self.assertIn("rdma-selftest", found)

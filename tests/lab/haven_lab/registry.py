@@ -13,7 +13,8 @@ _SCENARIOS = {}
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
-    """`function(lab, report, **parameters)`; `parameters` holds the defaults of what --NAME VALUE changes."""
+    """`function(lab, report, **parameters)`; `parameters` holds the defaults of what --NAME VALUE changes. One that is
+    `alone` wants the machine for itself: it measures, or keeps every processor busy."""
 
     name: str
     about: str
@@ -21,19 +22,21 @@ class Scenario:
     in_tests_run: bool
     parameters: dict
     function: typing.Callable
+    alone: bool = False
 
 
 # Two hosts with two rails, and a third on the LAN for the arbiter or a client.
 PAIR_AND_ARBITER = (HostSpec("a"), HostSpec("b"), HostSpec("c", networks=("lan",), memory_mb=512))
 
 
-def scenario(name, about, hosts=PAIR_AND_ARBITER, in_tests_run=True, **parameters):
+def scenario(name, about, hosts=PAIR_AND_ARBITER, in_tests_run=True, alone=False, **parameters):
     """Registers the function below it."""
 
     def register(function):
         if name in _SCENARIOS:
             raise ValueError(f"two scenarios are called {name}")
-        _SCENARIOS[name] = Scenario(name, about, tuple(hosts), in_tests_run, parameters, function)
+        busy = alone or any(spec.kind == "xen" for spec in hosts)  # A hypervisor's hosts are never idle.
+        _SCENARIOS[name] = Scenario(name, about, tuple(hosts), in_tests_run, parameters, function, busy)
         return function
 
     return register
@@ -45,6 +48,14 @@ def scenarios():
         if path.name != "__init__.py":
             importlib.import_module(f"scenarios.{path.stem}")
     return dict(sorted(_SCENARIOS.items()))
+
+
+def next_to_start(waiting, running, jobs):
+    """Which of the waiting scenarios may join the running ones; None: none yet. Those that want to be alone come last."""
+    if len(running) >= jobs or any(one.alone for one in running):
+        return None
+    able = [one for one in waiting if not one.alone] or ([] if running else waiting)
+    return able[0] if able else None
 
 
 def chosen_parameters(chosen, words):

@@ -19,6 +19,7 @@ _LOSS = 1.05
     "codec-link",
     "commit latency with the codec's policy against raw pages: on the full link, and on a tenth of it",
     in_tests_run=False,
+    alone=True,
     rounds=3,
     epochs=25,
 )

@@ -49,7 +49,7 @@ def plug(lab, report):
     )
 
 
-@scenario("plug-measure", "the output buffer: how long its calls take, and what it costs", hosts=_HOSTS, in_tests_run=False)
+@scenario("plug-measure", "the output buffer: how long its calls take, and what it costs", hosts=_HOSTS, in_tests_run=False, alone=True)
 def measure(lab, report):
     _run(lab, report, "plug_host.py", "measure")
 
