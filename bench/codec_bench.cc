@@ -187,8 +187,7 @@ int Run(const std::vector<char*>& traces) {
   json all;
   if (absl::GetFlag(FLAGS_only).empty()) all["detection"] = CompareWithMemcmp();
   for (const unsigned shift : {6u, 7u, 8u}) {
-    const PageCodec codec({.page_counts = {1 << 18}, .block_shift = shift, .hashes = true},
-                          HashKey(std::array<std::byte, HashKey::kBytes>{}));
+    const PageCodec codec({.page_counts = {1 << 18}, .block_shift = shift, .hashes = true});
     const double mib = static_cast<double>(codec.memory().hash_bytes) / (1 << 20);
     std::printf("hashes of 1 GiB of guest memory, blocks of %u: %.1f MiB\n", 1u << shift, mib);
     all["hash_mib_per_gib"].push_back(mib);

@@ -87,8 +87,7 @@ class Pair {
     shape.codec = {.enabled = codec,
                    .mode = CodecMode::kOff,
                    .cache_bytes = uint64_t{trace.page_count} * kPageBytes,
-                   .hashes = false,
-                   .key = std::nullopt};
+                   .hashes = false};
     loop_ = MakeEngine(place_, shape, ports_, transport_);
     thread_ = std::thread([this] { loop_->Run(std::nullopt); });
     HAVEN_CHECK_OK(

@@ -91,7 +91,7 @@ class CodecReplay {
  public:
   CodecReplay(const PageTrace& trace, const CodecCase& one)
       : one_(one),
-        codec_(OptionsFor(trace, one), HashKey(MakeSecret())),
+        codec_(OptionsFor(trace, one)),
         guest_(trace.page_count),
         replica_(trace.page_count),
         out_(kBatch * kPageBytes),
@@ -102,6 +102,7 @@ class CodecReplay {
     }
     view_ = GuestMemory(chunks, std::vector<uint64_t>(trace.page_count / 64 + 1, ~uint64_t{0}),
                         trace.page_count);
+    codec_.BeginSession(HashKey(MakeSecret()));
     Replicate(trace.base, nullptr);
   }
 

@@ -21,8 +21,8 @@ absl::StatusOr<HashKey> HashKey::Random() {
   while (getrandom(bytes.data(), bytes.size(), 0) != ssize_t{kBytes}) {
     if (errno == EINTR) continue;
     return absl::UnavailableError(
-        absl::StrCat("secret of the block hashes: getrandom: ", std::strerror(errno),
-                     "; turn the codec's hashes off"));
+        absl::StrCat("secret of the session's block hashes: getrandom: ", std::strerror(errno),
+                     "; or protect with --codec=off"));
   }
   return HashKey(bytes);
 }

@@ -28,6 +28,9 @@ class HashKey {
  public:
   static constexpr size_t kBytes = 192;
 
+  // Zeros: holds the place of a secret that is not drawn yet.
+  HashKey() : secret_{} {}
+
   // From given bytes, for tests.
   explicit HashKey(std::span<const std::byte, kBytes> bytes);
 

@@ -14,8 +14,8 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
   CodecTestGuest replica(256);
   const GuestMemory* const memories = &replica.memory();
   PageCodec codec(
-      {.page_counts = {256}, .cache_pages = 100, .hashes = true, .max_epoch_pages = 256},
-      TestKey());
+      {.page_counts = {256}, .cache_pages = 100, .hashes = true, .max_epoch_pages = 256});
+  codec.BeginSession(TestKey());
   CodecWorker worker;
   CodedFrameDecoder decoder;
   const uint64_t counts[] = {256};

@@ -100,7 +100,8 @@ class TestPair {
       dirty_.emplace_back(count);
     }
     pages = std::make_unique<EpochPageSet>(page_counts);
-    codec = std::make_unique<PageCodec>(options, TestKey());
+    codec = std::make_unique<PageCodec>(options);
+    codec->BeginSession(TestKey());
   }
 
   void Touch(uint16_t domain, uint32_t gfn) { dirty_[domain][gfn] = true; }

@@ -8,13 +8,17 @@
 
 namespace haven {
 
-HashBaseline::HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift,
-                           const HashKey& key)
-    : block_shift_(block_shift), key_(key) {
+HashBaseline::HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift)
+    : block_shift_(block_shift) {
   for (const uint64_t pages : page_counts) {
     domains_.push_back({.hashes = std::vector<uint64_t>(pages * (kPageBytes >> block_shift)),
                         .states = std::vector<State>(pages, State::kNone)});
   }
+}
+
+void HashBaseline::SetKey(const HashKey& key) {
+  key_ = key;
+  Clear();
 }
 
 bool HashBaseline::Replace(uint16_t domain, uint32_t gfn, const std::byte* page,

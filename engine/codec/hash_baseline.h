@@ -19,12 +19,15 @@ namespace haven {
 // with 128, 3.1 % with 256. Memory is reserved at construction and becomes real with the pages that
 // are hashed.
 //
-// Each page's entry belongs to the thread that encodes the page; Acknowledge() and Fail() are
-// called when none does.
+// Each page's entry belongs to the thread that encodes the page; SetKey(), Acknowledge() and
+// Forget() are called when none does.
 class HashBaseline {
  public:
   // `page_counts`: one entry a domain; empty keeps nothing.
-  HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift, const HashKey& key);
+  HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift);
+
+  // Hashes by this secret from now on. Drops what is known of all pages.
+  void SetKey(const HashKey& key);
 
   bool enabled() const { return !domains_.empty(); }
 

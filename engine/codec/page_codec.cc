@@ -22,17 +22,16 @@ void CodecCounters::Add(const CodecCounters& other) {
 
 CodecWorker::CodecWorker() : packing_(kMaxDirectoryBytes + kMaxLiteralBytes) {}
 
-PageCodec::PageCodec(const CodecOptions& options, const HashKey& key)
+PageCodec::PageCodec(const CodecOptions& options)
     : options_(options),
       kernels_(BestKernels()),
-      key_(key),
       block_name_([](const HashKey& secret, const std::byte* block, size_t bytes) {
         return secret.Block(block, bytes);
       }),
       cache_(options.page_counts, options.cache_pages),
       hashes_(options.hashes || options.verify ? std::span<const uint64_t>(options.page_counts)
                                                : std::span<const uint64_t>(),
-              options.block_shift, key),
+              options.block_shift),
       index_(size_t{options.cache_pages} * (kPageBytes >> options.block_shift)) {
   HAVEN_CHECK_GE(options.block_shift, kMinBlockShift);
   HAVEN_CHECK_LE(options.block_shift, kMaxBlockShift);
@@ -41,8 +40,16 @@ PageCodec::PageCodec(const CodecOptions& options, const HashKey& key)
   runs_.reserve(options.max_epoch_pages);
 }
 
+void PageCodec::BeginSession(const HashKey& key) {
+  key_ = key;
+  in_session_ = true;
+  open_ = false;
+  cache_.Clear();
+  hashes_.SetKey(key);
+}
+
 void PageCodec::BeginEpoch(const CodecSettings& settings, std::span<const CodecRun> runs) {
-  HAVEN_CHECK(!open_);
+  HAVEN_CHECK(in_session_ && !open_);
   open_ = true;
   settings_ = settings;
   runs_.clear();

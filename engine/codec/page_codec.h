@@ -121,19 +121,25 @@ struct EncodedFrame {
   size_t body_bytes = 0;
 };
 
-// The primary's side of one session. What is known of the replica moves with its epochs:
+// The primary's side of one session after the other. What is known of the replica moves with its
+// epochs:
 //
+//   BeginSession(key), then for each epoch
 //   BeginEpoch(runs) -> EncodeFrame() for the pages of these runs, on any threads -> Acknowledge()
 //                                                                                 or Fail()
 //
 // All calls but EncodeFrame() come from one thread while no EncodeFrame() runs. At most one epoch
 // is open. An encoded epoch may be sent again under other numbers as long as the replica's base is
 // the same. After Fail() the pages of the epoch have no baseline; whoever calls it sends them again
-// in the next epoch, as the dirty sets do. A new session starts with Reset(). All memory is
-// allocated at construction; no other call allocates.
+// in the next epoch, as the dirty sets do. All memory is allocated at construction; no other call
+// allocates.
 class PageCodec {
  public:
-  PageCodec(const CodecOptions& options, const HashKey& key);
+  explicit PageCodec(const CodecOptions& options);
+
+  // A new session with a secret of its own. Nothing is known of its replica, and no hash that was
+  // made by another secret is looked at again. Before the first epoch (checked).
+  void BeginSession(const HashKey& key);
 
   // `runs` are all pages that the epoch writes, without overlap, at most max_epoch_pages (checked).
   void BeginEpoch(const CodecSettings& settings, std::span<const CodecRun> runs);
@@ -200,6 +206,7 @@ class PageCodec {
   HashBaseline hashes_;
   BlockIndex index_;
   CodecSettings settings_;
+  bool in_session_ = false;
   bool open_ = false;
   std::vector<CodecRun> runs_;
 };

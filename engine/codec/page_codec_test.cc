@@ -200,11 +200,22 @@ TEST(PageCodec, VerifyCountsWhatHashesMiss) {
   EXPECT_TRUE(pair.Equal());
 }
 
+TEST(PageCodec, HashesOfAnotherSessionSayNothing) {
+  TestPair pair({10}, {.hashes = true});
+  FillPage(pair.Write(0, 3), 1);
+  pair.Replicate(Settings(true, true));
+  pair.Touch(0, 3);
+  EXPECT_EQ(pair.Replicate(Settings(true, true)), 0u);
+  pair.codec->BeginSession(TestKey(2));
+  pair.Touch(0, 3);
+  EXPECT_GE(pair.Replicate(Settings(true, true)), kPageBytes);
+}
+
 TEST(PageCodec, HashMemoryPerBlockSize) {
   const uint64_t pages = 4096;
   for (const unsigned shift : {6u, 7u, 8u}) {
     const CodecOptions options{.page_counts = {pages}, .block_shift = shift, .hashes = true};
-    const PageCodec codec(options, TestKey());
+    const PageCodec codec(options);
     EXPECT_EQ(codec.memory().hash_bytes, pages * ((kPageBytes >> shift) * 8 + 1));
     EXPECT_EQ(codec.memory().index_bytes, 0u);
   }

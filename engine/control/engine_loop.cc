@@ -128,12 +128,7 @@ absl::Status EngineLoop::OpenDriver() {
   pool_ = std::make_unique<CopyPool>(options_.copy_workers);
   PrimaryDriverOptions driver = options_.driver;
   driver.stuck_ns = std::max(driver.stuck_ns, LongestStepNs(options_.staging_bytes));
-  if (driver.codec.enabled) {
-    if (!driver.codec.key.has_value()) {
-      HAVEN_ASSIGN_OR_RETURN(driver.codec.key, HashKey::Random());
-    }
-    driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
-  }
+  driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
   driver.beat_ns = HeartbeatPump::ChannelIntervalFor(protocol.detect_ns, BeatNs());
   driver.life_check_ns = std::clamp(driver.beat_ns, driver.life_check_ns, kLifeCheckMaxNs);
   driver_ = std::make_unique<PrimaryDriver>(driver, seams_.guests, *seams_.output, *connector_,

@@ -209,15 +209,19 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
     }
     seal_ = *std::move(seal);
   }
+  if (codec_ != nullptr) {
+    const absl::Status status = codec_->BeginSession(
+        opened.memory.features, opened.memory.image.bytes, opened.memory.geometry.slot_bytes);
+    if (!status.ok()) {
+      last_error_ = status;
+      return primary_.OnSession(session, false, false, now_ns);
+    }
+  }
   // A log that was off has seen nothing: what an older replica lacks is unknown.
   const bool log_was_on = std::exchange(log_dirty_, true);
   builder_ = std::make_unique<EpochBuilder>(domains_, *sets_, opened.memory.staging.bytes,
                                             opened.memory.geometry.slot_bytes, pool_, clock_,
                                             codec_.get(), seal_.get());
-  if (codec_ != nullptr) {
-    codec_->BeginSession(opened.memory.features, opened.memory.image.bytes,
-                         opened.memory.geometry.slot_bytes);
-  }
   shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_,
                                             seal_ == nullptr ? nullptr : &seal_->records());
   counters_.sync_pages = 0;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/base/allocations_testing.h"
+#include "engine/base/check.h"
 #include "engine/base/manual_clock.h"
 #include "engine/base/random.h"
 #include "engine/codec/coded_epoch_check.h"
@@ -57,19 +58,26 @@ class CodedPair {
     }
     check_ = std::make_unique<CodedEpochCheck>(memories_, shape.features);
     validator_ = std::make_unique<EpochValidator>(targets_, check_.get());
-    std::array<std::byte, HashKey::kBytes> secret;
-    Random(5).Fill(secret);
     CodecStageOptions options;
     options.enabled = true;
     options.mode = shape.mode;
     options.cache_bytes = shape.cache_pages * kPageBytes;
     options.hashes = shape.hashes;
-    options.key = HashKey(secret);
+    options.draw_key = [this]() -> absl::StatusOr<HashKey> {
+      if (!random_source.ok()) return random_source;
+      std::array<std::byte, HashKey::kBytes> secret;
+      Random(++keys_drawn).Fill(secret);
+      return HashKey(secret);
+    };
     codec = std::make_unique<CodecStage>(options, shape.domain_pages, shape.workers + 1);
-    codec->BeginSession(shape.features, image_, slot_bytes_);
+    HAVEN_CHECK_OK(BeginSession(shape.features));
     sets = std::make_unique<DirtySets>(guests_);
     builder = std::make_unique<EpochBuilder>(pointers_, *sets, staging_, slot_bytes_, pool_, clock_,
                                              codec.get());
+  }
+
+  absl::Status BeginSession(uint64_t features = kCodecFeatures) {
+    return codec->BeginSession(features, image_, slot_bytes_);
   }
 
   ChunkIdentity NextIdentity() {
@@ -170,6 +178,8 @@ class CodedPair {
   std::unique_ptr<CodecStage> codec;
   std::unique_ptr<DirtySets> sets;
   std::unique_ptr<EpochBuilder> builder;
+  absl::Status random_source;
+  int keys_drawn = 0;
 
  private:
   std::span<const std::byte> Chunk(uint32_t index) const {
@@ -294,6 +304,22 @@ TEST(CodecEpoch, WithoutAgreedFeaturesEverythingGoesPlain) {
   FillPage(pair, 0, 5, 1);
   EXPECT_GT(pair.Replicate(EpochKind::kSync).wire_bytes, kPageBytes);
   EXPECT_FALSE(pair.codec->Report().agreed);
+}
+
+TEST(CodecEpoch, ASessionBeginsWithASecretOfItsOwnAndWithoutBaselines) {
+  CodedPair pair({});
+  FillPage(pair, 0, 5, 1);
+  pair.Replicate(EpochKind::kSync);
+  ASSERT_TRUE(pair.BeginSession().ok());
+  EXPECT_EQ(pair.keys_drawn, 2);
+  pair.sets->Pending(0)[0] |= uint64_t{1} << 5;
+  EXPECT_GT(pair.Replicate(EpochKind::kSync).wire_bytes, kPageBytes);
+}
+
+TEST(CodecEpoch, WithoutASecretThereIsNoSession) {
+  CodedPair pair({});
+  pair.random_source = absl::UnavailableError("no random bytes");
+  EXPECT_EQ(pair.BeginSession(), pair.random_source);
 }
 
 TEST(CodecEpoch, OnlyAgreedFeaturesAreUsed) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/status_macros.h"
 
 namespace haven {
 namespace {
@@ -24,18 +25,13 @@ CodecOptions MakeOptions(const CodecStageOptions& options, std::vector<uint64_t>
   return made;
 }
 
-const HashKey& KeyOf(const CodecStageOptions& options) {
-  HAVEN_CHECK(options.key.has_value());
-  return *options.key;
-}
-
 }  // namespace
 
 CodecStage::CodecStage(const CodecStageOptions& options, std::vector<uint64_t> page_counts,
                        unsigned threads)
     : options_(options),
       threads_(threads),
-      codec_(MakeOptions(options, std::move(page_counts)), KeyOf(options)),
+      codec_(MakeOptions(options, std::move(page_counts))),
       mode_(options.mode) {
   SetMode(options.mode);
   HAVEN_CHECK_GE(threads, 1u);
@@ -46,8 +42,10 @@ CodecStage::CodecStage(const CodecStageOptions& options, std::vector<uint64_t> p
   runs_.resize(codec_.max_epoch_pages());
 }
 
-void CodecStage::BeginSession(uint64_t features, std::span<std::byte> image, uint32_t slot_bytes) {
-  codec_.Reset();
+absl::Status CodecStage::BeginSession(uint64_t features, std::span<std::byte> image,
+                                      uint32_t slot_bytes) {
+  HAVEN_ASSIGN_OR_RETURN(const HashKey key, options_.draw_key());
+  codec_.BeginSession(key);
   knows_nothing_ = true;
   open_ = sent_ = false;
   features_ = image.empty() ? 0 : features;
@@ -57,6 +55,7 @@ void CodecStage::BeginSession(uint64_t features, std::span<std::byte> image, uin
   slot_totals_.assign(slots, ChunkTotals());
   chunks_.assign(slots, ChunkTotals());
   chunk_slots_.assign(slots, 0);
+  return absl::OkStatus();
 }
 
 void CodecStage::SetMode(CodecMode mode) {

@@ -8,11 +8,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/base/clock.h"
 #include "engine/codec/codec_mode.h"
 #include "engine/codec/codec_policy.h"
@@ -33,8 +35,8 @@ struct CodecStageOptions {
   bool verify = false;                        // Count what the hashes would miss.
   // Most pages of an epoch; 0: all that the guests have.
   uint64_t max_epoch_pages = 0;
-  // The secret of the hashes; needed if enabled (checked).
-  std::optional<HashKey> key;
+  // Draws the secret of a session's hashes; an error is that session's.
+  std::function<absl::StatusOr<HashKey>()> draw_key = HashKey::Random;
 };
 
 // Of the epochs so far, for the status.
@@ -65,8 +67,9 @@ class CodecStage {
   CodecStage(const CodecStageOptions& options, std::vector<uint64_t> page_counts, unsigned threads);
 
   // A session with these features agreed on. `image` takes the coded chunks; it is as large as
-  // staging, or empty if there is none: then all epochs go plain.
-  void BeginSession(uint64_t features, std::span<std::byte> image, uint32_t slot_bytes);
+  // staging, or empty if there is none: then all epochs go plain. An error, as of
+  // CodecStageOptions::draw_key, leaves the stage in no session: no epoch may follow.
+  absl::Status BeginSession(uint64_t features, std::span<std::byte> image, uint32_t slot_bytes);
 
   // From the next epoch on.
   void SetMode(CodecMode mode);

@@ -108,7 +108,11 @@ void SimWorld::ConfigureCodec() {
   codec.hashes = random.Chance(2, 3);
   std::array<std::byte, HashKey::kBytes> secret;
   random.Fill(secret);
-  codec.key = HashKey(secret);
+  // Another one for each session of an engine.
+  codec.draw_key = [secret]() mutable {
+    std::ranges::rotate(secret, secret.begin() + 1);
+    return HashKey(secret);
+  };
 }
 
 void SimWorld::ChangeCodec() {
