@@ -14,22 +14,18 @@
 // trace.
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
 #include "absl/strings/match.h"
-#include "bench/capture/page_trace.h"
 #include "bench/codec_replay.h"
+#include "bench/codec_results.h"
 #include "engine/base/check.h"
 #include "engine/codec/block_kernels.h"
 
-ABSL_FLAG(std::string, json, "", "file for the results as JSON");
 ABSL_FLAG(uint32_t, rounds, 12, "how often each trace is replayed by each method");
 ABSL_FLAG(std::string, only, "", "leave out the methods whose name does not hold this");
 
@@ -76,17 +72,14 @@ std::vector<CodecCase> Cases() {
   return cases;
 }
 
-json RunTrace(const std::string& path) {
-  absl::StatusOr<PageTrace> trace = ReadTrace(path);
-  HAVEN_CHECK_OK(trace);
-  std::string name = path.substr(path.rfind('/') + 1);
-  name = name.substr(0, name.find('.'));
-  const TraceFacts facts = LookAt(*trace);
+json RunTrace(const NamedTrace& named) {
+  const auto& [name, trace] = named;
+  const TraceFacts facts = LookAt(trace);
   std::printf(
       "%s: %s\n  %zu intervals, %llu dirty pages, %.1f %% of them with a version before; of "
       "these %.1f %% of the bytes unchanged; %.1f %% of all bytes zero; %.1f bytes a page are "
       "new\n",
-      name.c_str(), trace->origin.c_str(), trace->epochs.size(),
+      name.c_str(), trace.origin.c_str(), trace.epochs.size(),
       static_cast<unsigned long long>(facts.pages), 100 * facts.known_share,
       100 * facts.unchanged_share, 100 * facts.zero_share, facts.bound_bytes);
   std::vector<ReplayResult> best;
@@ -100,14 +93,14 @@ json RunTrace(const std::string& path) {
     };
     for (const Peer peer :
          {Peer::kRaw, Peer::kPlain, Peer::kXbzrle, Peer::kLz4, Peer::kIgzip, Peer::kZstd}) {
-      run(PeerName(peer), [&] { return ReplayPeer(*trace, peer); });
+      run(PeerName(peer), [&] { return ReplayPeer(trace, peer); });
     }
-    for (const CodecCase& one : Cases()) run(one.name, [&] { return ReplayCodec(*trace, one); });
+    for (const CodecCase& one : Cases()) run(one.name, [&] { return ReplayCodec(trace, one); });
   }
   json results = json::array();
   for (const ReplayResult& result : best) Report(name.c_str(), result, &results);
   return {{"trace", name},
-          {"origin", trace->origin},
+          {"origin", trace.origin},
           {"pages", facts.pages},
           {"known_share", facts.known_share},
           {"unchanged_share", facts.unchanged_share},
@@ -179,11 +172,7 @@ json CompareWithMemcmp() {
   return results;
 }
 
-int Run(const std::vector<char*>& traces) {
-  if (traces.empty()) {
-    std::fprintf(stderr, "codec_bench: name at least one trace, for example bench/traces/*\n");
-    return 2;
-  }
+json Run(const std::vector<NamedTrace>& traces) {
   json all;
   if (absl::GetFlag(FLAGS_only).empty()) all["detection"] = CompareWithMemcmp();
   for (const unsigned shift : {6u, 7u, 8u}) {
@@ -194,24 +183,11 @@ int Run(const std::vector<char*>& traces) {
   }
   std::printf("%-10s %-22s %10s %8s %8s\n", "trace", "method", "bytes/page", "enc GB/s",
               "dec GB/s");
-  for (const char* path : traces) all["traces"].push_back(RunTrace(path));
-  if (const std::string path = absl::GetFlag(FLAGS_json); !path.empty()) {
-    std::ofstream file(path);
-    file << all.dump(2) << '\n';
-    file.close();
-    if (!file) {
-      std::fprintf(stderr, "codec_bench: can not write %s\n", path.c_str());
-      return 1;
-    }
-  }
-  return 0;
+  for (const NamedTrace& trace : traces) all["traces"].push_back(RunTrace(trace));
+  return all;
 }
 
 }  // namespace
 }  // namespace haven
 
-int main(int argc, char** argv) {
-  std::vector<char*> traces = absl::ParseCommandLine(argc, argv);
-  traces.erase(traces.begin());
-  return haven::Run(traces);
-}
+int main(int argc, char** argv) { return haven::RunOnTraces(argc, argv, haven::Run); }

@@ -3,33 +3,35 @@
 // The whole engine under real loads, two processes over shared memory, with every mode of the codec
 // in turn:
 //
-//   codec_engine_bench [--json=FILE] [--interval_ms=N] [--epochs=N] [--rounds=N] TRACE ...
+//   codec_engine_bench [--json=FILE] [--interval_ms=N] [--rounds=N] TRACE ...
 //
 // A trace is played in the guest, one of its intervals an epoch, while the guest's only processor
-// computes. "without": the engine takes no memory for the codec and does not offer it to the
-// backup; the others are switched while epochs go on. pause: asked to stop until told to run, which
-// is the papers' type II downtime. commit: from there until the held output may go. guest: how much
-// slower the computation is than before it was protected; the backup takes the same processors.
-// cpu: what the primary spends on each second, all threads, playing the trace included.
+// computes. "without": an engine that takes no memory for the codec and does not offer it to the
+// backup; the others are one engine, switched while epochs go on. pause: asked to stop until told
+// to run, which is the papers' type II downtime. commit: from there until the held output may go.
+// guest: how much slower the computation is than alone; the backup takes the same processors. cpu:
+// what the primary spends on each second, all threads, playing the trace included.
+//
+// What is compared is measured side by side. A group of measurements is: the guest alone, without,
+// off and auto one after the other, and one step of the ablation; both engines are there all the
+// time, and the one that is not measured rests. Pause and commit are held against `off` of the same
+// group, the guest against the guest alone. Reported are medians over all groups with quartiles.
 #include <algorithm>
+#include <array>
 #include <cstdio>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/flags/parse.h"
+#include "bench/codec_results.h"
 #include "bench/trace_ports.h"
 #include "engine/base/check.h"
 
-ABSL_FLAG(std::string, json, "", "file for the results as JSON");
 ABSL_FLAG(uint32_t, interval_ms, 25, "from the start of an epoch to that of the next");
-ABSL_FLAG(uint32_t, epochs, 48, "of each measurement");
-ABSL_FLAG(uint32_t, rounds, 3, "measurements of each mode, in turn");
+ABSL_FLAG(uint32_t, rounds, 4, "groups of measurements with each step of the ablation");
 
 namespace haven {
 namespace {
@@ -37,33 +39,68 @@ namespace {
 using nlohmann::json;
 
 constexpr absl::Duration kAnswer = absl::Seconds(60);
-// The first epochs of a mode are left out: the baselines have to fill, a policy has to learn.
-constexpr size_t kSettleEpochs = 16;
-constexpr CodecMode kModes[] = {CodecMode::kOff,     CodecMode::kAuto,        CodecMode::kFgbi,
-                                CodecMode::kSharing, CodecMode::kCompression, CodecMode::kBoth};
+// Of an engine that rests: longer than any measurement.
+constexpr int64_t kRestNs = 3600 * kNsPerSecond;
 
-// Of all rounds of one mode.
-struct Measured {
+// Epochs of one measurement. The first ones are left out: the baselines have to fill, a policy has
+// to learn. Where there are no baselines, more and shorter measurements say more.
+struct Length {
+  size_t settle;
+  size_t epochs;
+};
+constexpr Length kShort = {.settle = 3, .epochs = 21};
+constexpr Length kLong = {.settle = 16, .epochs = 32};
+
+// The papers' ablation.
+constexpr std::array kSteps = {CodecMode::kFgbi, CodecMode::kSharing, CodecMode::kCompression,
+                               CodecMode::kBoth};
+
+double Quantile(std::vector<double> values, double quantile) {
+  HAVEN_CHECK(!values.empty());
+  const auto at =
+      values.begin() + static_cast<long>(quantile * static_cast<double>(values.size() - 1) + 0.5);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+double Us(const std::vector<int64_t>& times_ns, double quantile) {
+  return Quantile(std::vector<double>(times_ns.begin(), times_ns.end()), quantile) * 1e-3;
+}
+
+json Spread(const std::vector<double>& values) {
+  return {{"low", Quantile(values, 0.25)},
+          {"median", Quantile(values, 0.5)},
+          {"high", Quantile(values, 0.75)}};
+}
+
+struct Slice {
   GuestView seen;
   uint64_t pages = 0;
   uint64_t wire_bytes = 0;
-
-  void Add(GuestView view) {
-    seen.pause_ns.insert(seen.pause_ns.end(), view.pause_ns.begin(), view.pause_ns.end());
-    seen.commit_ns.insert(seen.commit_ns.end(), view.commit_ns.begin(), view.commit_ns.end());
-    seen.seconds += view.seconds;
-    seen.work += view.work;
-    seen.cpu_seconds += view.cpu_seconds;
-  }
 };
 
-double Us(std::vector<int64_t> times, double quantile) {
-  HAVEN_CHECK(!times.empty());
-  const auto at =
-      times.begin() + static_cast<long>(quantile * static_cast<double>(times.size() - 1));
-  std::nth_element(times.begin(), at, times.end());
-  return static_cast<double>(*at) * 1e-3;
-}
+// All measurements of one mode.
+struct Measured {
+  Slice sum;
+  std::vector<double> pause_ratios;   // Medians, against those of `off`.
+  std::vector<double> commit_ratios;  // The same.
+  std::vector<double> guest_percent;  // Slower than alone.
+
+  void Add(const Slice& slice, const Slice& off, double alone) {
+    const auto append = [](const std::vector<int64_t>& from, std::vector<int64_t>* to) {
+      to->insert(to->end(), from.begin(), from.end());
+    };
+    append(slice.seen.pause_ns, &sum.seen.pause_ns);
+    append(slice.seen.commit_ns, &sum.seen.commit_ns);
+    sum.seen.seconds += slice.seen.seconds;
+    sum.seen.cpu_seconds += slice.seen.cpu_seconds;
+    sum.pages += slice.pages;
+    sum.wire_bytes += slice.wire_bytes;
+    pause_ratios.push_back(Us(slice.seen.pause_ns, 0.5) / Us(off.seen.pause_ns, 0.5));
+    commit_ratios.push_back(Us(slice.seen.commit_ns, 0.5) / Us(off.seen.commit_ns, 0.5));
+    guest_percent.push_back(100 * (1 - slice.seen.work / slice.seen.seconds / alone));
+  }
+};
 
 StatusSnapshot StatusOf(EngineLoop& loop) {
   absl::StatusOr<StatusSnapshot> status = loop.Snapshot(kAnswer);
@@ -71,130 +108,160 @@ StatusSnapshot StatusOf(EngineLoop& loop) {
   return *std::move(status);
 }
 
-// A guest with its engine, and a backup.
-class Pair {
+// A process that waits for a primary. Made before this one has a second thread.
+class BackupProcess {
  public:
-  Pair(const PageTrace& trace, bool codec)
-      : backup_([this] {
+  BackupProcess()
+      : process_([this] {
           const auto listener = transport_.Listen(place_.address());
           HAVEN_CHECK_OK(listener);
           BenchReplicaFactory factory;
           MakeSession(place_, **listener, transport_, factory)->Run();
           return 0;
-        }),
-        ports_(trace) {
+        }) {}
+
+  const PairPlace& place() const { return place_; }
+  ShmTransport& transport() { return transport_; }
+
+ private:
+  PairPlace place_;
+  ShmTransport transport_;
+  ForkedPeer process_;
+};
+
+// A guest with its engine, which rests unless it is measured.
+class Primary {
+ public:
+  Primary(BackupProcess& backup, const PageTrace& trace, bool codec) : ports_(trace) {
     PairShape shape{.guest_pages = trace.page_count, .dirty_pages = 0};
     shape.codec = {.enabled = codec,
                    .mode = CodecMode::kOff,
                    .cache_bytes = uint64_t{trace.page_count} * kPageBytes,
                    .hashes = false};
-    loop_ = MakeEngine(place_, shape, ports_, transport_);
+    loop_ = MakeEngine(backup.place(), shape, ports_, backup.transport());
     thread_ = std::thread([this] { loop_->Run(std::nullopt); });
-    HAVEN_CHECK_OK(
-        loop_->SetInterval(int64_t{absl::GetFlag(FLAGS_interval_ms)} * kNsPerMs, kAnswer));
     // The first epoch whose output is released: from here on it is protected.
     ports_.Watch(1);
+    Rest();
   }
-  ~Pair() {
+  ~Primary() {
     HAVEN_CHECK_OK(loop_->Stop(kAnswer));
     thread_.join();
   }
 
-  void Switch(CodecMode mode) { HAVEN_CHECK_OK(loop_->SetCodec(mode, kAnswer)); }
+  // Of the guest alone: the better of two looks, as one epoch may still be due.
+  double StepsPerSecond() {
+    ports_.SetResting(false);
+    const double first = ports_.StepsPerSecond();
+    const double second = ports_.StepsPerSecond();
+    ports_.SetResting(true);
+    return std::max(first, second);
+  }
 
-  void Measure(Measured* to) {
-    ports_.Watch(kSettleEpochs);
+  Slice Measure(const Length& length) {
+    ports_.SetResting(false);
+    SetInterval(int64_t{absl::GetFlag(FLAGS_interval_ms)} * kNsPerMs);
+    ports_.Watch(length.settle);
     const StatusSnapshot before = StatusOf(*loop_);
-    to->Add(ports_.Watch(absl::GetFlag(FLAGS_epochs)));
+    Slice slice{.seen = ports_.Watch(length.epochs)};
     const StatusSnapshot after = StatusOf(*loop_);
-    to->pages += after.counters.total_pages - before.counters.total_pages;
-    to->wire_bytes += after.counters.wire_bytes - before.counters.wire_bytes;
+    slice.pages = after.counters.total_pages - before.counters.total_pages;
+    slice.wire_bytes = after.counters.wire_bytes - before.counters.wire_bytes;
+    Rest();
+    return slice;
+  }
+
+  Slice Measure(CodecMode mode, const Length& length) {
+    HAVEN_CHECK_OK(loop_->SetCodec(mode, kAnswer));
+    return Measure(length);
   }
 
  private:
-  PairPlace place_;
-  ShmTransport transport_;
-  ForkedPeer backup_;
+  void SetInterval(int64_t interval_ns) {
+    HAVEN_CHECK_OK(loop_->SetInterval(interval_ns, kAnswer));
+  }
+
+  void Rest() {
+    ports_.SetResting(true);
+    SetInterval(kRestNs);
+  }
+
   TracePorts ports_;
   std::unique_ptr<EngineLoop> loop_;
   std::thread thread_;
 };
 
-json Report(const std::string& mode, const Measured& measured, double alone) {
-  const GuestView& seen = measured.seen;
+std::map<std::string, Measured> MeasureAll(const PageTrace& trace) {
+  std::array<BackupProcess, 2> backups;
+  Primary without(backups[0], trace, /*codec=*/false);
+  Primary with(backups[1], trace, /*codec=*/true);
+  std::map<std::string, Measured> modes;
+  for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
+    for (const CodecMode step : kSteps) {
+      const double alone = with.StepsPerSecond();
+      std::map<std::string, Slice> group;
+      // Now before the others, now behind them. `auto` always starts from `off`, as its policy
+      // would otherwise see conditions change all the time.
+      const bool first = round % 2 == 0;
+      if (first) group["without"] = without.Measure(kShort);
+      for (const CodecMode mode : {CodecMode::kOff, CodecMode::kAuto}) {
+        group[CodecModeName(mode)] = with.Measure(mode, kShort);
+      }
+      if (!first) group["without"] = without.Measure(kShort);
+      group[CodecModeName(step)] = with.Measure(step, kLong);
+      const Slice& off = group[CodecModeName(CodecMode::kOff)];
+      for (const auto& [name, slice] : group) modes[name].Add(slice, off, alone);
+    }
+  }
+  return modes;
+}
+
+json Report(const std::string& mode, const Measured& measured) {
+  const GuestView& seen = measured.sum.seen;
   const double mean_commit = std::accumulate(seen.commit_ns.begin(), seen.commit_ns.end(), 0.0) /
                              static_cast<double>(seen.commit_ns.size()) * 1e-3;
   json row{{"mode", mode},
            {"epochs", seen.commit_ns.size()},
-           {"pages", measured.pages},
+           {"pages", measured.sum.pages},
            {"bytes_per_page",
-            static_cast<double>(measured.wire_bytes) / static_cast<double>(measured.pages)},
+            static_cast<double>(measured.sum.wire_bytes) / static_cast<double>(measured.sum.pages)},
            {"pause_p50_us", Us(seen.pause_ns, 0.5)},
            {"pause_p99_us", Us(seen.pause_ns, 0.99)},
+           {"pause_ratio", Spread(measured.pause_ratios)},
            {"commit_p50_us", Us(seen.commit_ns, 0.5)},
            {"commit_mean_us", mean_commit},
-           {"guest_percent", 100 * (1 - seen.work / seen.seconds / alone)},
+           {"commit_ratio", Spread(measured.commit_ratios)},
+           {"guest_percent", Spread(measured.guest_percent)},
            {"cpu_percent", 100 * seen.cpu_seconds / seen.seconds}};
   std::printf(
       "  %-12s %6zu epochs %7.1f bytes/page, pause p50 %7.1f p99 %7.1f us, commit p50 %8.1f "
-      "mean %8.1f us, guest %5.1f %%, cpu %5.1f %%\n",
+      "mean %8.1f us, %.3f (%.3f .. %.3f) of off's, guest %5.1f %%, cpu %5.1f %%\n",
       mode.c_str(), seen.commit_ns.size(), row["bytes_per_page"].get<double>(),
       row["pause_p50_us"].get<double>(), row["pause_p99_us"].get<double>(),
-      row["commit_p50_us"].get<double>(), mean_commit, row["guest_percent"].get<double>(),
-      row["cpu_percent"].get<double>());
+      row["commit_p50_us"].get<double>(), mean_commit, row["commit_ratio"]["median"].get<double>(),
+      row["commit_ratio"]["low"].get<double>(), row["commit_ratio"]["high"].get<double>(),
+      row["guest_percent"]["median"].get<double>(), row["cpu_percent"].get<double>());
   return row;
 }
 
-json RunTrace(const std::string& path) {
-  const absl::StatusOr<PageTrace> trace = ReadTrace(path);
-  HAVEN_CHECK_OK(trace);
-  std::string name = path.substr(path.rfind('/') + 1);
-  name = name.substr(0, name.find('.'));
-  Measured without;
-  std::map<CodecMode, Measured> modes;
-  const double alone = TracePorts::StepsAlone();
-  for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
-    {
-      Pair pair(*trace, /*codec=*/false);
-      pair.Measure(&without);
-    }
-    Pair pair(*trace, /*codec=*/true);
-    for (const CodecMode mode : kModes) {
-      pair.Switch(mode);
-      pair.Measure(&modes[mode]);
-    }
+json RunTrace(const NamedTrace& named) {
+  const std::map<std::string, Measured> modes = MeasureAll(named.trace);
+  std::printf("%s: %s\n", named.name.c_str(), named.trace.origin.c_str());
+  json rows = json::array();
+  for (const char* mode : {"without", "off", "auto", "fgbi", "sharing", "compression", "both"}) {
+    rows.push_back(Report(mode, modes.at(mode)));
   }
-  std::printf("%s: %s\n", name.c_str(), trace->origin.c_str());
-  json rows = json::array({Report("without", without, alone)});
-  for (const CodecMode mode : kModes)
-    rows.push_back(Report(CodecModeName(mode), modes[mode], alone));
-  return {{"trace", name}, {"interval_ms", absl::GetFlag(FLAGS_interval_ms)}, {"modes", rows}};
+  return {
+      {"trace", named.name}, {"interval_ms", absl::GetFlag(FLAGS_interval_ms)}, {"modes", rows}};
 }
 
-int Run(const std::vector<char*>& traces) {
-  if (traces.empty()) {
-    std::fprintf(stderr, "codec_engine_bench: name at least one trace, as bench/traces/*.trace\n");
-    return 2;
-  }
+json Run(const std::vector<NamedTrace>& traces) {
   json all = json::array();
-  for (const char* path : traces) all.push_back(RunTrace(path));
-  if (const std::string path = absl::GetFlag(FLAGS_json); !path.empty()) {
-    std::ofstream file(path);
-    file << all.dump(2) << '\n';
-    file.close();
-    if (!file) {
-      std::fprintf(stderr, "codec_engine_bench: can not write %s\n", path.c_str());
-      return 1;
-    }
-  }
-  return 0;
+  for (const NamedTrace& trace : traces) all.push_back(RunTrace(trace));
+  return all;
 }
 
 }  // namespace
 }  // namespace haven
 
-int main(int argc, char** argv) {
-  std::vector<char*> traces = absl::ParseCommandLine(argc, argv);
-  traces.erase(traces.begin());
-  return haven::Run(traces);
-}
+int main(int argc, char** argv) { return haven::RunOnTraces(argc, argv, haven::Run); }

@@ -61,23 +61,35 @@ TracePorts::TracePorts(const PageTrace& trace)
 
 TracePorts::~TracePorts() {
   over_.store(true);
+  SetResting(false);
   computing_.join();
 }
 
-double TracePorts::StepsAlone() {
-  constexpr int kSteps = 300'000;
-  volatile uint64_t value = 1;
+void TracePorts::SetResting(bool resting) {
+  resting_.store(resting);
+  resting_.notify_all();
+}
+
+double TracePorts::StepsPerSecond() {
+  constexpr uint64_t kSteps = 100'000;
+  HAVEN_CHECK(!resting_.load());
   const int64_t began_ns = Now();
-  for (int i = 0; i < kSteps; ++i) Step(&value);
+  const uint64_t goal = steps_.load() + kSteps;
+  goal_.store(goal);
+  goal_.wait(goal);
   return kSteps / (static_cast<double>(Now() - began_ns) * 1e-9);
 }
 
 void TracePorts::Compute() {
   volatile uint64_t value = 1;
   while (!over_.load(std::memory_order_relaxed)) {
+    resting_.wait(true);
     if (stop_.load(std::memory_order_relaxed)) continue;
     Step(&value);
-    steps_.fetch_add(1, std::memory_order_relaxed);
+    const uint64_t done = steps_.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (done != goal_.load(std::memory_order_relaxed)) continue;
+    goal_.store(0);
+    goal_.notify_all();
   }
 }
 

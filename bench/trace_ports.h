@@ -26,7 +26,7 @@ struct GuestView {
 };
 
 // Plays the trace to its end and back again, so that nothing jumps. Its one processor computes
-// while it is not stopped.
+// while it is not stopped, unless the guest rests, as it does at first.
 class TracePorts final : public BenchPorts {
  public:
   explicit TracePorts(const PageTrace& trace);
@@ -36,8 +36,12 @@ class TracePorts final : public BenchPorts {
   absl::Status Resume() override;
   absl::Status ReleaseOne() override;
 
-  // Steps of the computation in a second, on the calling thread and while no engine runs.
-  static double StepsAlone();
+  // Whether the guest computes. Its engine goes on in either case.
+  void SetResting(bool resting);
+
+  // Steps of the computation in a second, over about a tenth of one. The guest does not rest.
+  // While the engine has no epoch to make, that is what the guest does alone.
+  double StepsPerSecond();
 
   // Waits until so many more epochs are committed, from any thread but the engine's; checked: no
   // epoch takes a minute.
@@ -56,7 +60,9 @@ class TracePorts final : public BenchPorts {
   int64_t resumed_at_ns_ = 0;
   std::atomic<bool> stop_{false};
   std::atomic<bool> over_{false};
+  std::atomic<bool> resting_{true};
   std::atomic<uint64_t> steps_{0};
+  std::atomic<uint64_t> goal_{0};  // Steps after which somebody wants to know; then 0.
   std::thread computing_;
 
   std::mutex mutex_;
