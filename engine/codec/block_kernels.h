@@ -17,7 +17,7 @@ inline constexpr size_t kLineBytes = 64;
 inline constexpr size_t kPageLines = kPageBytes / kLineBytes;
 static_assert(kPageLines == 64);
 
-// One variant. The functions read the bytes given and nothing else, at any alignment.
+// One variant. The functions touch the bytes given and nothing else, at any alignment.
 struct BlockKernels {
   const char* name;  // "avx512", "avx2" or "sse2".
 
@@ -29,6 +29,9 @@ struct BlockKernels {
 
   // One bit for each of these lines of a page that is not all zero.
   uint64_t (*nonzero_lines)(const std::byte* page, uint64_t lines);
+
+  // Writes a page: each of these lines takes the next 64 bytes of `literals`, the others are zero.
+  void (*fill_lines)(uint64_t lines, const std::byte* literals, std::byte* page);
 };
 
 // The fastest variant for this processor; looked up once.

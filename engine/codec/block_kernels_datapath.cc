@@ -66,6 +66,29 @@ uint64_t NonzeroLinesSse2(const std::byte* page, uint64_t lines) {
   return nonzero & lines;
 }
 
+// What a line without literals is filled with: without a branch, as the masks are hard to foresee.
+alignas(kLineBytes) constexpr std::array<std::byte, kLineBytes> kZeroLine{};
+
+void FillLinesSse2(uint64_t lines, const std::byte* literals, std::byte* page) {
+  for (size_t line = 0; line < kPageLines; ++line, lines >>= 1, page += kLineBytes) {
+    const std::byte* from = (lines & 1) != 0 ? literals : kZeroLine.data();
+    for (size_t at = 0; at < kLineBytes; at += 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i_u*>(page + at), Load128(from + at));
+    }
+    literals += (lines & 1) * kLineBytes;
+  }
+}
+
+[[gnu::target("avx2")]] void FillLinesAvx2(uint64_t lines, const std::byte* literals,
+                                           std::byte* page) {
+  for (size_t line = 0; line < kPageLines; ++line, lines >>= 1, page += kLineBytes) {
+    const std::byte* from = (lines & 1) != 0 ? literals : kZeroLine.data();
+    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(page), Load256(from));
+    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(page + 32), Load256(from + 32));
+    literals += (lines & 1) * kLineBytes;
+  }
+}
+
 [[gnu::target("avx2")]] uint64_t ChangedBytesAvx2(const std::byte* before, const std::byte* after) {
   uint64_t changed = 0;
   for (size_t at = 0; at < kLineBytes; at += 32) {
@@ -112,11 +135,14 @@ uint64_t NonzeroLinesSse2(const std::byte* page, uint64_t lines) {
   return _mm512_cmpneq_epi8_mask(Load512(before), Load512(after));
 }
 
-constexpr BlockKernels kSse2 = {"sse2", ChangedLinesSse2, ChangedBytesSse2, NonzeroLinesSse2};
-constexpr BlockKernels kAvx2 = {"avx2", ChangedLinesAvx2, ChangedBytesAvx2, NonzeroLinesAvx2};
+constexpr BlockKernels kSse2 = {"sse2", ChangedLinesSse2, ChangedBytesSse2, NonzeroLinesSse2,
+                                FillLinesSse2};
+constexpr BlockKernels kAvx2 = {"avx2", ChangedLinesAvx2, ChangedBytesAvx2, NonzeroLinesAvx2,
+                                FillLinesAvx2};
 // Going through whole pages is bound by the loads, where wider registers gain nothing; only the
 // mask of bytes does in one instruction what takes four.
-constexpr BlockKernels kAvx512 = {"avx512", ChangedLinesAvx2, ChangedBytesAvx512, NonzeroLinesAvx2};
+constexpr BlockKernels kAvx512 = {"avx512", ChangedLinesAvx2, ChangedBytesAvx512, NonzeroLinesAvx2,
+                                  FillLinesAvx2};
 
 // The best first. What the compiler reports includes that the system saves the registers.
 struct Variants {

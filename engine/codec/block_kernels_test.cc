@@ -44,6 +44,28 @@ TEST(BlockKernels, AllVariantsAgreeWithTheObviousLoop) {
   }
 }
 
+TEST(BlockKernels, AllVariantsFillAPage) {
+  Random random(3);
+  const std::vector<uint64_t> masks = {0, 1, ~uint64_t{0}, uint64_t{1} << 63, random.Next()};
+  for (const uint64_t lines : masks) {
+    // Exactly as long as it must be: a byte read behind it is found by the sanitizer.
+    std::vector<std::byte> literals(static_cast<size_t>(std::popcount(lines)) * kLineBytes);
+    random.Fill(literals);
+    std::vector<std::byte> expected(kPageBytes);
+    size_t used = 0;
+    for (size_t line = 0; line < kPageLines; ++line) {
+      if ((lines >> line & 1) == 0) continue;
+      std::memcpy(expected.data() + line * kLineBytes, literals.data() + used, kLineBytes);
+      used += kLineBytes;
+    }
+    for (const BlockKernels* kernels : AvailableKernels()) {
+      std::vector<std::byte> page(kPageBytes, std::byte{1});
+      kernels->fill_lines(lines, literals.data(), page.data());
+      EXPECT_EQ(page, expected) << kernels->name << " " << lines;
+    }
+  }
+}
+
 TEST(BlockKernels, MasksOfLinesAndBlocks) {
   Random random(2);
   for (int round = 0; round < 1000; ++round) {

@@ -4,9 +4,20 @@
 #include <cstring>
 
 #include "engine/base/byte_order.h"
+#include "engine/codec/block_kernels.h"
 #include "engine/codec/coded_frame_decoder.h"
 
 namespace haven {
+namespace {
+
+// The page is made aside: a copy of a page at once spares the processor to read the old one.
+void WriteWhole(uint64_t lines, const std::byte* literals, std::byte* target) {
+  alignas(kPageBytes) std::array<std::byte, kPageBytes> whole;
+  BestKernels().fill_lines(lines, literals, whole.data());
+  std::memcpy(target, whole.data(), kPageBytes);
+}
+
+}  // namespace
 
 void CodedFrameDecoder::Open(const CodedFrame& frame) {
   frame_ = frame;
@@ -209,12 +220,11 @@ bool CodedFrameDecoder::ReadCopies(CodedPage* page, uint64_t* covered) {
 }
 
 bool CodedFrameDecoder::ReadMask(const char* name, uint64_t* mask, uint64_t* covered) {
-  uint64_t bits = 0;
-  for (unsigned at = 0; at < kPageBytes >> block_shift_; at += 8) {
-    uint8_t byte = 0;
-    if (!ReadByte(&byte)) return false;
-    bits |= uint64_t{byte} << at;
-  }
+  const size_t bytes = (kPageBytes >> block_shift_) / 8;
+  if (directory_.size() < bytes) return Fail("directory", directory_.size(), "longer");
+  const std::byte* from = directory_.data();
+  const uint64_t bits = bytes == 8 ? LoadLe64(from) : bytes == 4 ? LoadLe32(from) : LoadLe16(from);
+  directory_ = directory_.subspan(bytes);
   if (bits == 0) return Fail(name, bits, "at least one");
   if ((bits & *covered) != 0) return Fail(name, bits, "apart from the parts before");
   *covered |= bits;
@@ -260,19 +270,18 @@ void ApplyCodedPage(const CodedPage& page, unsigned shift,
     std::memmove(target + (size_t{copy.first} << shift), from + (size_t{copy.from} << shift),
                  size_t{copy.blocks} << shift);
   }
-  // A page that is written whole is made aside: a copy of a page at once spares the processor to
-  // read the old one.
-  alignas(kPageBytes) std::array<std::byte, kPageBytes> whole;
-  const bool aside = (page.zeros | page.blocks) == AllBlocks(shift);
-  std::byte* const to = aside ? whole.data() : target;
-  ForEachStretch(page.zeros, shift,
-                 [&](size_t at, size_t stretch) { std::memset(to + at, 0, stretch); });
   const std::byte* from = page.literals.data();
-  ForEachStretch(page.blocks, shift, [&](size_t at, size_t stretch) {
-    std::memcpy(to + at, from, stretch);
-    from += stretch;
-  });
-  if (aside) std::memcpy(target, whole.data(), kPageBytes);
+  if ((page.zeros | page.blocks) == AllBlocks(shift)) {
+    WriteWhole(BlocksToLines(page.blocks, shift), from, target);
+    from += size_t{static_cast<unsigned>(std::popcount(page.blocks))} << shift;
+  } else {
+    ForEachStretch(page.zeros, shift,
+                   [&](size_t at, size_t stretch) { std::memset(target + at, 0, stretch); });
+    ForEachStretch(page.blocks, shift, [&](size_t at, size_t stretch) {
+      std::memcpy(target + at, from, stretch);
+      from += stretch;
+    });
+  }
   for (const ByteRun& run : std::span(page.runs).first(page.run_count)) {
     std::memcpy(target + run.at, from, run.bytes);
     from += run.bytes;
