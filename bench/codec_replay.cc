@@ -2,6 +2,7 @@
 #include "bench/codec_replay.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -25,17 +26,23 @@ double Seconds(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+// Aligned as a guest's are.
+struct alignas(kPageBytes) GuestPage {
+  std::array<std::byte, kPageBytes> bytes;
+  bool operator==(const GuestPage&) const = default;
+};
+
 // The pages of a guest, and which of them were seen.
 struct Memory {
-  explicit Memory(uint32_t pages) : bytes(size_t{pages} * kPageBytes), known(pages) {}
-  std::byte* Page(uint32_t gfn) { return bytes.data() + size_t{gfn} * kPageBytes; }
+  explicit Memory(uint32_t count) : pages(count), known(count) {}
+  std::byte* Page(uint32_t gfn) { return pages[gfn].bytes.data(); }
   void Take(const TraceEpoch& epoch) {
     for (size_t i = 0; i < epoch.gfns.size(); ++i) {
       std::memcpy(Page(epoch.gfns[i]), epoch.Page(i), kPageBytes);
       known[epoch.gfns[i]] = true;
     }
   }
-  std::vector<std::byte> bytes;
+  std::vector<GuestPage> pages;
   std::vector<bool> known;
 };
 
@@ -170,7 +177,7 @@ class CodecReplay {
     result->decode_seconds.push_back(decode);
   }
 
-  bool Equal() const { return guest_.bytes == replica_.bytes; }
+  bool Equal() const { return guest_.pages == replica_.pages; }
 
  private:
   static CodecOptions OptionsFor(const PageTrace& trace, const CodecCase& one) {

@@ -30,7 +30,9 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
       for (int i = 0; i < 9; ++i) guest.Page(gfn)[random.Below(kPageBytes)] ^= std::byte{1};
     }
     const size_t before = AllocationCount();
-    codec.BeginEpoch({.compression = static_cast<Compression>(epoch % kCompressions)}, {&run, 1});
+    codec.BeginEpoch(
+        {.compression = static_cast<Compression>(epoch % kCompressions), .packing = epoch % 2 == 0},
+        {&run, 1});
     pages.Begin();
     for (uint32_t first = 0; first < 256; first += kMaxCodedPages) {
       for (uint32_t i = 0; i < kMaxCodedPages; ++i) batch[i] = {first + i, guest.Page(first + i)};

@@ -83,6 +83,7 @@ CodecChoice Restrict(CodecChoice choice, uint64_t features) {
   if (!Has(features, Feature::kChangedBlocks)) return {};
   if (!Has(features, Feature::kSameAs)) choice.settings.sharing = false;
   if (!Has(features, Feature::kCompression)) choice.settings.compression = Compression::kNone;
+  if (!Has(features, Feature::kPackedLiterals)) choice.settings.packing = false;
   return choice;
 }
 

@@ -47,7 +47,7 @@ struct CodecChoice {
 CodecChoice ChoiceOf(CodecMode mode, CodecLevel automatic);
 
 // The choice as far as the features agreed on allow it (features.h): without changed-blocks there
-// is no codec, without the others it goes without sharing or compression.
+// is no codec, without the others it goes without sharing, compression or packed literals.
 CodecChoice Restrict(CodecChoice choice, uint64_t features);
 
 }  // namespace haven

@@ -62,6 +62,8 @@ TEST(CodecModeTest, FeaturesThatAreMissingAreLeftOut) {
   EXPECT_EQ(Restrict(both, kCodecFeatures & ~blocks).level, CodecLevel::kOff);
   EXPECT_FALSE(Restrict(both, blocks).settings.sharing);
   EXPECT_EQ(Restrict(both, blocks).settings.compression, Compression::kNone);
+  EXPECT_FALSE(Restrict(both, blocks).settings.packing);
+  EXPECT_TRUE(Restrict(both, kCodecFeatures).settings.packing);
   EXPECT_TRUE(Restrict(both, kCodecFeatures).settings.sharing);
   EXPECT_EQ(Restrict(both, kCodecFeatures).settings.compression, Compression::kZstd);
 }

@@ -18,8 +18,8 @@ namespace haven {
 
 // Decodes each coded frame to its end and holds it against the guests' RAM, against what the epoch
 // writes, and against the features that were agreed on: a same-as or a copy needs same-as, the
-// other parts of a patch changed-blocks, a compressed body compression. All memory is allocated at
-// construction. Not thread-safe.
+// other parts of a patch changed-blocks, a compressed body compression, and packed literals
+// packed-literals. All memory is allocated at construction. Not thread-safe.
 class CodedEpochCheck final : public CodedFrameCheck {
  public:
   // `memories` outlive the object; one a domain. `features`: the mask agreed on (features.h).

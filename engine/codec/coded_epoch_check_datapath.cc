@@ -10,6 +10,7 @@ namespace {
 constexpr uint64_t kChangedBlocks = static_cast<uint64_t>(Feature::kChangedBlocks);
 constexpr uint64_t kSameAs = static_cast<uint64_t>(Feature::kSameAs);
 constexpr uint64_t kCompressionBit = static_cast<uint64_t>(Feature::kCompression);
+constexpr uint64_t kPackedBit = static_cast<uint64_t>(Feature::kPackedLiterals);
 
 }  // namespace
 
@@ -24,6 +25,7 @@ absl::Status CodedEpochCheck::AddCoded(const Frame& frame, Gfn* end) {
                  .count = frame.count,
                  .body = frame.body});
   if (decoder_.compressed()) HAVEN_RETURN_IF_ERROR(CheckFeature(kCompressionBit, "compression"));
+  if (decoder_.packed()) HAVEN_RETURN_IF_ERROR(CheckFeature(kPackedBit, "packed-literals"));
   while (decoder_.Next(&page_)) {
     HAVEN_RETURN_IF_ERROR(AddPage(frame.domain));
     *end = Gfn{page_.gfn} + 1;

@@ -21,6 +21,7 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kBlocksBit = static_cast<uint64_t>(Feature::kChangedBlocks);
 constexpr uint64_t kSameBit = static_cast<uint64_t>(Feature::kSameAs);
+constexpr uint64_t kCompressionBit = static_cast<uint64_t>(Feature::kCompression);
 
 CodedPage Zero(uint32_t gfn) { return MakePage(PageKind::kZero, gfn); }
 
@@ -156,6 +157,10 @@ class SameOnlyTest : public CodedEpochCheckTest {
  protected:
   SameOnlyTest() : CodedEpochCheckTest(kSameBit) {}
 };
+class CompressionOnlyTest : public CodedEpochCheckTest {
+ protected:
+  CompressionOnlyTest() : CodedEpochCheckTest(kCompressionBit) {}
+};
 
 TEST_F(BlocksOnlyTest, ReferencesNeedTheirFeature) {
   EXPECT_TRUE(Frame(0, {Zero(3), ZeroBlock(4)}).ok());
@@ -166,6 +171,15 @@ TEST_F(BlocksOnlyTest, ReferencesNeedTheirFeature) {
   packed[0] = std::byte{1};
   ExpectRefused(Chunk([&](ChunkWriter& writer) { return writer.AppendCoded(0, 3, 1, packed); }),
                 "compression was not agreed on");
+}
+
+TEST_F(CompressionOnlyTest, PackedLiteralsNeedTheirFeature) {
+  std::vector<std::byte> packed(kPackedHeaderBytes);
+  packed[0] = std::byte{1};
+  packed[1] = std::byte{6};
+  packed[2] = std::byte{kPackedFlag};
+  ExpectRefused(Chunk([&](ChunkWriter& writer) { return writer.AppendCoded(0, 3, 1, packed); }),
+                "packed-literals was not agreed on");
 }
 
 TEST_F(SameOnlyTest, ChangedBlocksNeedTheirFeature) {

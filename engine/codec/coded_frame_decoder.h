@@ -52,15 +52,27 @@ class CodedFrameDecoder {
   // log2 of the block size of the open frame.
   unsigned block_shift() const { return block_shift_; }
 
-  // Whether the open frame's body is compressed.
+  // Whether the open frame's body is compressed, and whether its literals were packed before.
   bool compressed() const { return compressed_; }
+  bool packed() const { return packed_; }
 
   // Bytes allocated.
-  size_t memory_bytes() const { return packed_.size() + plain_.size(); }
+  size_t memory_bytes() const { return copy_.size() + plain_.size() + unpacked_.size(); }
 
  private:
+  // Of a frame's body.
+  struct Header {
+    Compression method = Compression::kNone;
+    size_t bytes = 0;  // Its own.
+    size_t literal_bytes = 0;
+    size_t directory_bytes = 0;
+    size_t stored_literal_bytes = 0;  // Packed or not.
+  };
+
   bool Fail(const char* field, uint64_t value, const char* rule);
   bool OpenBody(const CodedFrame& frame);
+  bool ReadHeader(const CodedFrame& frame, Header* header);
+  bool Expand(const Header& header, std::span<const std::byte> content);
   bool ReadTag(CodedPage* page);
   bool ReadSame(CodedPage* page);
   bool ReadPatch(CodedPage* page);
@@ -72,12 +84,14 @@ class CodedFrameDecoder {
   bool TakeLiterals(size_t bytes, CodedPage* page);
 
   Decompressor decompressor_;
-  std::vector<std::byte> packed_;  // A private copy of what is decompressed.
-  std::vector<std::byte> plain_;   // Directory and literals.
+  std::vector<std::byte> copy_;      // A private one of what is decompressed.
+  std::vector<std::byte> plain_;     // Literals, packed or not, and directory.
+  std::vector<std::byte> unpacked_;  // Literals.
 
   CodedFrame frame_;
   unsigned block_shift_ = kMinBlockShift;
   bool compressed_ = false;
+  bool packed_ = false;
   std::span<const std::byte> directory_;  // What is left of it.
   std::span<const std::byte> literals_;
   uint32_t index_ = 0;

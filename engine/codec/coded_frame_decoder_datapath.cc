@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -6,6 +7,7 @@
 #include "engine/base/byte_order.h"
 #include "engine/codec/block_kernels.h"
 #include "engine/codec/coded_frame_decoder.h"
+#include "engine/codec/word_packing.h"
 
 namespace haven {
 namespace {
@@ -23,58 +25,89 @@ void CodedFrameDecoder::Open(const CodedFrame& frame) {
   frame_ = frame;
   status_ = absl::OkStatus();
   directory_ = literals_ = {};
+  compressed_ = packed_ = false;
   index_ = 0;
   next_gfn_ = frame.first_gfn;
   OpenBody(frame);
 }
 
 bool CodedFrameDecoder::OpenBody(const CodedFrame& frame) {
+  Header header;
+  if (!ReadHeader(frame, &header)) return false;
+  const std::span<const std::byte> content = frame.body.subspan(header.bytes);
+  if (compressed_) return Expand(header, content);
+  if (content.size() != header.literal_bytes + header.directory_bytes) {
+    return Fail("content bytes", content.size(), "directory bytes + literal bytes");
+  }
+  // Each byte of the directory is loaded once, and literals are only copied: no need for a copy.
+  literals_ = content.first(header.literal_bytes);
+  directory_ = content.subspan(header.literal_bytes);
+  return true;
+}
+
+bool CodedFrameDecoder::ReadHeader(const CodedFrame& frame, Header* header) {
   if (frame.count == 0 || frame.count > kMaxCodedPages) {
     return Fail("count", frame.count, "1 .. 64");
   }
   if (frame.body.size() < kCodedHeaderBytes) {
     return Fail("body bytes", frame.body.size(), "at least 12");
   }
-  ByteReader header(frame.body.first(kCodedHeaderBytes));
-  const uint8_t method = header.GetU8();
-  block_shift_ = header.GetU8();
-  const uint16_t reserved = header.GetU16();
-  const uint32_t literal_bytes = header.GetU32();
-  const uint32_t directory_bytes = header.GetU32();
+  ByteReader reader(frame.body.first(std::min(frame.body.size(), kPackedHeaderBytes)));
+  const uint8_t method = reader.GetU8();
+  block_shift_ = reader.GetU8();
+  const uint16_t flags = reader.GetU16();
+  header->method = static_cast<Compression>(method);
+  header->literal_bytes = reader.GetU32();
+  header->directory_bytes = reader.GetU32();
   compressed_ = method != 0;
+  packed_ = flags == kPackedFlag;
   if (method >= kCompressions) return Fail("compression", method, "0 .. 2");
   if (block_shift_ < kMinBlockShift || block_shift_ > kMaxBlockShift) {
     return Fail("block shift", block_shift_, "6, 7 or 8");
   }
-  if (reserved != 0) return Fail("reserved", reserved, "0");
-  if (directory_bytes > frame.count * kMaxCodedRecordBytes) {
-    return Fail("directory bytes", directory_bytes, "at most 4096 a record");
+  if (flags != 0 && !(packed_ && compressed_)) {
+    return Fail("flags", flags, "0, or 1 with compression");
   }
-  if (literal_bytes > frame.count * kPageBytes) {
-    return Fail("literal bytes", literal_bytes, "at most 4096 a record");
+  if (header->directory_bytes > frame.count * kMaxCodedRecordBytes) {
+    return Fail("directory bytes", header->directory_bytes, "at most 4096 a record");
   }
-  std::span<const std::byte> content = frame.body.subspan(kCodedHeaderBytes);
-  const size_t plain_bytes = size_t{directory_bytes} + literal_bytes;
-  if (static_cast<Compression>(method) == Compression::kNone) {
-    if (content.size() != plain_bytes) {
-      return Fail("content bytes", content.size(), "directory bytes + literal bytes");
-    }
-    // Each byte of the directory is loaded once, and literals are only copied: no need for a copy.
-  } else {
-    if (content.size() >= plain_bytes) {
-      return Fail("compressed bytes", content.size(), "below directory bytes + literal bytes");
-    }
-    // The libraries may load a byte twice.
-    std::memcpy(packed_.data(), content.data(), content.size());
-    const std::span<std::byte> plain = std::span(plain_).first(plain_bytes);
-    if (!decompressor_.Decompress(static_cast<Compression>(method),
-                                  std::span(packed_).first(content.size()), plain)) {
-      return Fail("compressed bytes", content.size(), "one block of the stated size");
-    }
-    content = plain;
+  if (header->literal_bytes > frame.count * kPageBytes) {
+    return Fail("literal bytes", header->literal_bytes, "at most 4096 a record");
   }
-  literals_ = content.first(literal_bytes);
-  directory_ = content.subspan(literal_bytes);
+  header->bytes = kCodedHeaderBytes;
+  header->stored_literal_bytes = header->literal_bytes;
+  if (!packed_) return true;
+  if (frame.body.size() < kPackedHeaderBytes) {
+    return Fail("body bytes", frame.body.size(), "at least 16");
+  }
+  header->bytes = kPackedHeaderBytes;
+  header->stored_literal_bytes = reader.GetU32();
+  if (header->stored_literal_bytes > MaxPackedBytes(header->literal_bytes)) {
+    return Fail("packed literal bytes", header->stored_literal_bytes,
+                "at most the literals and a mask for each 64");
+  }
+  return true;
+}
+
+bool CodedFrameDecoder::Expand(const Header& header, std::span<const std::byte> content) {
+  const size_t plain_bytes = header.stored_literal_bytes + header.directory_bytes;
+  if (content.size() >= plain_bytes) {
+    return Fail("compressed bytes", content.size(), "below what they expand to");
+  }
+  // The libraries may load a byte twice.
+  std::memcpy(copy_.data(), content.data(), content.size());
+  const std::span<std::byte> plain = std::span(plain_).first(plain_bytes);
+  if (!decompressor_.Decompress(header.method, std::span(copy_).first(content.size()), plain)) {
+    return Fail("compressed bytes", content.size(), "one block of the stated size");
+  }
+  literals_ = plain.first(header.stored_literal_bytes);
+  directory_ = plain.subspan(header.stored_literal_bytes);
+  if (!packed_) return true;
+  const std::span<std::byte> unpacked = std::span(unpacked_).first(header.literal_bytes);
+  if (!UnpackLiterals(literals_, unpacked)) {
+    return Fail("packed literal bytes", literals_.size(), "as many as their masks say");
+  }
+  literals_ = unpacked;
   return true;
 }
 

@@ -105,8 +105,14 @@ TEST_F(DecoderTest, HeaderLimits) {
   Refused("block shift", Body(Of({1}), 0, 5));
   Refused("block shift", Body(Of({1}), 0, 9));
   Bytes body = Body(Of({1}), 0);
+  for (const std::byte flags : {std::byte{1}, std::byte{2}}) {
+    body[2] = flags;
+    Refused("flags", body);
+  }
+  body[0] = std::byte{1};
+  Refused("flags", body);
   body[2] = std::byte{1};
-  Refused("reserved", body);
+  Refused("body bytes", body);
   body = Body(Of({1}), 0);
   // Both are bounded by the records, so that a short frame can not make the backup expand much.
   for (const uint32_t records : {1u, kMaxCodedPages}) {
@@ -162,20 +168,59 @@ TEST_F(DecoderTest, CompressedContentMustBeWhole) {
     std::memset(pair.Write(0, gfn), static_cast<int>(gfn + 1), kPageBytes);
   }
   for (const Compression method : {Compression::kLz4, Compression::kZstd}) {
-    const std::vector<TestFrame> frames = pair.Encode({.compression = method});
-    pair.Fail();
-    ASSERT_EQ(frames.size(), 1u);
-    const TestFrame& frame = frames[0];
-    ASSERT_EQ(Decode(frame.body, frame.records, frame.first_gfn), "");
-    EXPECT_EQ(records_, 40u);
-    for (size_t keep = kCodedHeaderBytes; keep < frame.body.size(); keep += 7) {
-      const Bytes cut(frame.body.begin(), frame.body.begin() + static_cast<long>(keep));
-      Refused("compressed bytes", cut, frame.records, frame.first_gfn);
+    for (const bool packing : {false, true}) {
+      const std::vector<TestFrame> frames =
+          pair.Encode({.compression = method, .packing = packing});
+      pair.Fail();
+      ASSERT_EQ(frames.size(), 1u);
+      const TestFrame& frame = frames[0];
+      ASSERT_EQ(Decode(frame.body, frame.records, frame.first_gfn), "");
+      EXPECT_EQ(records_, 40u);
+      for (size_t keep = packing ? kPackedHeaderBytes : kCodedHeaderBytes; keep < frame.body.size();
+           keep += 7) {
+        const Bytes cut(frame.body.begin(), frame.body.begin() + static_cast<long>(keep));
+        Refused("compressed bytes", cut, frame.records, frame.first_gfn);
+      }
+      Bytes longer = frame.body;
+      longer.resize(longer.size() + 5);
+      Refused("compressed bytes", longer, frame.records, frame.first_gfn);
     }
-    Bytes longer = frame.body;
-    longer.resize(longer.size() + 5);
-    Refused("compressed bytes", longer, frame.records, frame.first_gfn);
   }
+}
+
+// One record with a run of 69 bytes: a stretch that is packed, and five more.
+Bytes PackedRun(uint16_t mask, size_t words, size_t tail) {
+  Bytes content(2 + words * 4 + tail, std::byte{9});
+  StoreLe16(content.data(), mask);
+  const size_t packed_bytes = content.size();
+  const Bytes directory = Of({3, kPatchRuns, 1, 0, 68});
+  content.insert(content.end(), directory.begin(), directory.end());
+  Bytes body(kPackedHeaderBytes + content.size());
+  ByteWriter header(body);
+  header.PutU8(static_cast<uint8_t>(Compression::kLz4));
+  header.PutU8(6);
+  header.PutU16(kPackedFlag);
+  header.PutU32(69);
+  header.PutU32(static_cast<uint32_t>(directory.size()));
+  header.PutU32(static_cast<uint32_t>(packed_bytes));
+  Compressor compressor;
+  body.resize(
+      kPackedHeaderBytes +
+      compressor.Compress(Compression::kLz4, content, std::span(body).subspan(kPackedHeaderBytes)));
+  return body;
+}
+
+TEST_F(DecoderTest, PackedLiteralsMustBeWhatTheirMasksSay) {
+  EXPECT_EQ(Decode(PackedRun(0xffff, 16, 5)), "");
+  EXPECT_EQ(Decode(PackedRun(0x0fff, 12, 5)), "");
+  EXPECT_EQ(page_.literals[47], std::byte{9});
+  EXPECT_EQ(page_.literals[48], std::byte{0});
+  EXPECT_EQ(page_.literals[68], std::byte{9});
+  Refused("packed literal bytes", PackedRun(0xffff, 15, 5));
+  Refused("packed literal bytes", PackedRun(0x0fff, 13, 5));
+  Refused("packed literal bytes", PackedRun(0xffff, 16, 4));
+  // More than 69 bytes can be packed to.
+  Refused("packed literal bytes", PackedRun(0xffff, 16, 6));
 }
 
 // Whatever is flipped: an error, or records that keep the rules; the sanitizers watch.

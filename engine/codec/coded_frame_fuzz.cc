@@ -64,11 +64,15 @@ std::vector<TestFrame> GoodFrames() {
   for (const uint32_t gfn : {50, 51}) std::memset(pair.Write(0, gfn), 7, kPageBytes);
   std::vector<TestFrame> frames;
   for (uint8_t method = 0; method < kCompressions; ++method) {
-    for (TestFrame& frame : pair.Encode({.compression = static_cast<Compression>(method)})) {
-      frames.push_back(std::move(frame));
+    for (const bool packing : {false, true}) {
+      for (TestFrame& frame :
+           pair.Encode({.compression = static_cast<Compression>(method), .packing = packing})) {
+        frames.push_back(std::move(frame));
+      }
+      // The changes of the pages above are gone with their baselines: what follows has raw pages
+      // too.
+      pair.Fail();
     }
-    // The changes of the pages above are gone with their baselines: what follows has raw pages too.
-    pair.Fail();
   }
   return frames;
 }

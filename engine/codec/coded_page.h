@@ -3,9 +3,10 @@
 // What a coded frame says about its pages. The frame's body is a header, a directory with one
 // record a page, and the literals: bytes that are written to the guest as they are.
 //
-//   body    u8 compression, u8 block shift (6, 7 or 8), u16 0, u32 literal bytes, u32 directory
-//   bytes,
-//           then literals and directory, compressed as one block unless compression is 0
+//   body    u8 compression, u8 block shift (6, 7 or 8), u16 flags, u32 literal bytes, u32 directory
+//           bytes, with flag 1 u32 packed literal bytes, then literals and directory, compressed as
+//           one block unless compression is 0. Flag 1, only with compression: the literals were
+//           packed before (word_packing.h)
 //   record  u8 tag: kind in bits 0 .. 1, gap in bits 2 .. 7; gap 63: a varint to add follows. The
 //   gap
 //           counts the frames between the record before and this one; the first record's is 0.
@@ -46,6 +47,8 @@
 namespace haven {
 
 inline constexpr size_t kCodedHeaderBytes = 12;
+inline constexpr size_t kPackedHeaderBytes = 16;  // With packed literals.
+inline constexpr uint16_t kPackedFlag = 1;
 // Pages of one frame: what a slot of the usual size holds.
 inline constexpr uint32_t kMaxCodedPages = 64;
 // A frame's literals and directory are bounded by its records: so little can not expand to much.

@@ -13,7 +13,32 @@
 namespace haven {
 namespace {
 
-constexpr int kZstdLevel = 1;
+// Level 1 for dirty pages: a table that stays in the processor's nearest cache, longer steps where
+// nothing matches, and, what zstd itself leaves out with such steps, entropy coding of the
+// literals.
+struct ZstdChoice {
+  ZSTD_cParameter parameter;
+  int value;
+};
+constexpr ZstdChoice kZstdChoices[] = {
+    {ZSTD_c_compressionLevel, 1}, {ZSTD_c_strategy, ZSTD_fast},
+    {ZSTD_c_windowLog, 18},  // Nearly all frames at once.
+    {ZSTD_c_hashLog, 12},         {ZSTD_c_minMatch, 6},
+    {ZSTD_c_targetLength, 2},     {ZSTD_c_literalCompressionMode, ZSTD_ps_enable}};
+
+struct FreeZstdParams {
+  void operator()(ZSTD_CCtx_params* params) const { ZSTD_freeCCtxParams(params); }
+};
+
+std::unique_ptr<ZSTD_CCtx_params, FreeZstdParams> MakeZstdParams() {
+  std::unique_ptr<ZSTD_CCtx_params, FreeZstdParams> params(ZSTD_createCCtxParams());
+  HAVEN_CHECK(params != nullptr);
+  for (const ZstdChoice& choice : kZstdChoices) {
+    const size_t set = ZSTD_CCtxParams_setParameter(params.get(), choice.parameter, choice.value);
+    HAVEN_CHECK(ZSTD_isError(set) == 0) << "parameter=" << choice.parameter;
+  }
+  return params;
+}
 
 // zstd wants its workspace aligned to 8 bytes.
 std::vector<uint64_t> Workspace(size_t bytes) { return std::vector<uint64_t>(bytes / 8 + 1); }
@@ -38,15 +63,17 @@ const char* CompressionName(Compression compression) {
 
 struct Compressor::State {
   std::vector<uint64_t> lz4 = Workspace(static_cast<size_t>(LZ4_sizeofState()));
-  ZSTD_compressionParameters zstd_params =
-      ZSTD_getCParams(kZstdLevel, kMaxCompressBytes, /*dictSize=*/0);
-  std::vector<uint64_t> zstd_memory = Workspace(ZSTD_estimateCCtxSize_usingCParams(zstd_params) +
-                                                ZSTD_estimateCCtxSize(kZstdLevel));
-  ZSTD_CCtx* zstd = ZSTD_initStaticCCtx(zstd_memory.data(), Bytes(zstd_memory));
+  std::vector<uint64_t> zstd_memory;
+  ZSTD_CCtx* zstd = nullptr;
 };
 
 Compressor::Compressor() : state_(std::make_unique<State>()) {
+  const auto params = MakeZstdParams();
+  state_->zstd_memory = Workspace(ZSTD_estimateCCtxSize_usingCCtxParams(params.get()));
+  state_->zstd = ZSTD_initStaticCCtx(state_->zstd_memory.data(), Bytes(state_->zstd_memory));
   HAVEN_CHECK(state_->zstd != nullptr);
+  const size_t set = ZSTD_CCtx_setParametersUsingCCtxParams(state_->zstd, params.get());
+  HAVEN_CHECK(ZSTD_isError(set) == 0);
 }
 Compressor::~Compressor() = default;
 
@@ -61,8 +88,8 @@ size_t Compressor::Compress(Compression method, std::span<const std::byte> from,
       return static_cast<size_t>(bytes);
     }
     case Compression::kZstd: {
-      const size_t bytes = ZSTD_compressCCtx(state_->zstd, to.data(), to.size(), from.data(),
-                                             from.size(), kZstdLevel);
+      const size_t bytes =
+          ZSTD_compress2(state_->zstd, to.data(), to.size(), from.data(), from.size());
       return ZSTD_isError(bytes) != 0 ? 0 : bytes;
     }
     case Compression::kNone:

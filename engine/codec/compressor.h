@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// General compression behind one interface: LZ4 and zstd at their fastest useful levels.
+// General compression behind one interface: LZ4 and zstd, both tuned to speed.
 #ifndef HAVEN_ENGINE_CODEC_COMPRESSOR_H_
 #define HAVEN_ENGINE_CODEC_COMPRESSOR_H_
 
@@ -15,7 +15,7 @@ namespace haven {
 enum class Compression : uint8_t {
   kNone = 0,
   kLz4 = 1,   // A block as LZ4_compress_fast makes it, acceleration 1.
-  kZstd = 2,  // One frame, level 1, without checksum.
+  kZstd = 2,  // One frame without checksum, by level 1 made faster.
 };
 inline constexpr uint8_t kCompressions = 3;
 

@@ -2,6 +2,7 @@
 #include "engine/codec/page_codec.h"
 
 #include "engine/base/check.h"
+#include "engine/codec/word_packing.h"
 
 namespace haven {
 
@@ -20,7 +21,8 @@ void CodecCounters::Add(const CodecCounters& other) {
   missed_blocks += other.missed_blocks;
 }
 
-CodecWorker::CodecWorker() : packing_(kMaxDirectoryBytes + kMaxLiteralBytes) {}
+CodecWorker::CodecWorker()
+    : content_(kMaskRoom + kMaxDirectoryBytes + kMaxLiteralBytes + kPackedSlack) {}
 
 PageCodec::PageCodec(const CodecOptions& options)
     : options_(options),

@@ -47,6 +47,7 @@ struct CodecSettings {
   bool byte_runs = true;  // Changed byte runs where they are smaller than the changed blocks.
   bool sharing = true;
   Compression compression = Compression::kNone;
+  bool packing = true;  // Literals that are compressed go without their zero words.
 };
 
 // A run of frames that an epoch writes.
@@ -87,15 +88,16 @@ class CodecWorker {
   CodecWorker();
   const CodecCounters& counters() const { return counters_; }
   void ResetCounters() { counters_ = {}; }
-  size_t memory_bytes() const { return packing_.size() + directory_.memory_bytes(); }
+  size_t memory_bytes() const { return content_.size() + directory_.memory_bytes(); }
 
  private:
   friend class PageCodec;
 
   Compressor compressor_;
-  // Room for what is to be compressed. Without compression the literals go where the frame will be.
-  std::vector<std::byte> packing_;
-  std::span<std::byte> literals_;  // The room in use.
+  // Room for what is to be compressed, with what packing needs before and behind. Without
+  // compression the literals go where the frame will be.
+  std::vector<std::byte> content_;
+  std::span<std::byte> literals_;  // The room in use, for literals and directory.
   size_t literal_bytes_ = 0;       // So many are in it.
   bool overflow_ = false;          // There were more: the frame saves nothing.
   DirectoryWriter directory_;
@@ -186,8 +188,11 @@ class PageCodec {
   void EncodePage(CodecWorker& worker, uint16_t domain, const CodecPage& page);
   Change FindChange(CodecWorker& worker, uint16_t domain, const CodecPage& page);
   void StoreBaseline(const CodecPage& page, const Change& change);
-  EncodedFrame FinishFrame(CodecWorker& worker, uint32_t first_gfn, size_t plain_bytes,
-                           std::span<std::byte> out);
+  size_t WriteBody(CodecWorker& worker, std::span<std::byte> out);
+  size_t WriteCompressed(CodecWorker& worker, std::span<std::byte> stored,
+                         std::span<std::byte> out);
+  void WriteHeader(const CodecWorker& worker, Compression method, uint16_t flags,
+                   std::span<std::byte> out) const;
 
   // page_patch_datapath.cc
   void WritePatch(CodecWorker& worker, const CodecPage& page, const Change& change);

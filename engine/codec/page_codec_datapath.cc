@@ -8,6 +8,7 @@
 #include "engine/base/byte_order.h"
 #include "engine/base/check.h"
 #include "engine/codec/page_codec.h"
+#include "engine/codec/word_packing.h"
 
 namespace haven {
 
@@ -75,56 +76,82 @@ EncodedFrame PageCodec::EncodeFrame(CodecWorker& worker, uint16_t domain,
   HAVEN_CHECK_LE(pages.size(), kMaxCodedPages);
   worker.directory_.Begin(options_.block_shift);
   worker.literal_bytes_ = 0;
-  worker.overflow_ = out.size() < kCodedHeaderBytes;
-  worker.literals_ = worker.overflow_                              ? std::span<std::byte>()
-                     : settings_.compression != Compression::kNone ? std::span(worker.packing_)
-                                                                   : out.subspan(kCodedHeaderBytes);
+  worker.overflow_ = out.size() < kPackedHeaderBytes;
+  worker.literals_ =
+      worker.overflow_ ? std::span<std::byte>()
+      : settings_.compression != Compression::kNone
+          ? std::span(worker.content_).subspan(kMaskRoom, kMaxDirectoryBytes + kMaxLiteralBytes)
+          : out.subspan(kCodedHeaderBytes);
   worker.raw_pages_.fill({});
   const uint64_t zero_before = worker.counters_.zero;
   for (const CodecPage& page : pages) EncodePage(worker, domain, page);
   if (worker.directory_.records() == 0) return {.outcome = EncodedFrame::Outcome::kUnchanged};
   const size_t zero_pages = static_cast<size_t>(worker.counters_.zero - zero_before);
-  const size_t plain_bytes = (pages.size() - zero_pages) * kPageBytes;
-  return FinishFrame(worker, worker.directory_.first_gfn(), plain_bytes, out);
+  const size_t body_bytes = WriteBody(worker, out);
+  // Zero pages alone are smallest as runs.
+  if (body_bytes == 0 || body_bytes >= (pages.size() - zero_pages) * kPageBytes) {
+    return {.outcome = EncodedFrame::Outcome::kPlain};
+  }
+  worker.counters_.literal_bytes += worker.literal_bytes_;
+  worker.counters_.directory_bytes += worker.directory_.written().size();
+  worker.counters_.body_bytes += body_bytes;
+  return {.outcome = EncodedFrame::Outcome::kCoded,
+          .first_gfn = worker.directory_.first_gfn(),
+          .records = worker.directory_.records(),
+          .body_bytes = body_bytes};
 }
 
-EncodedFrame PageCodec::FinishFrame(CodecWorker& worker, uint32_t first_gfn, size_t plain_bytes,
-                                    std::span<std::byte> out) {
-  const EncodedFrame plain{.outcome = EncodedFrame::Outcome::kPlain};
+// Returns the body's bytes; 0 if it does not fit.
+size_t PageCodec::WriteBody(CodecWorker& worker, std::span<std::byte> out) {
   const std::span<const std::byte> directory = worker.directory_.written();
-  const size_t literal_bytes = worker.literal_bytes_;
-  if (worker.overflow_ || directory.size() > worker.literals_.size() - literal_bytes) return plain;
-  std::memcpy(worker.literals_.data() + literal_bytes, directory.data(), directory.size());
-  const std::span<std::byte> content = worker.literals_.first(literal_bytes + directory.size());
-  const std::span<std::byte> room = out.subspan(kCodedHeaderBytes);
-  Compression method = settings_.compression;
-  size_t packed = content.size();
-  if (method != Compression::kNone) {
-    packed = worker.compressor_.Compress(method, content,
-                                         room.first(std::min(room.size(), content.size() - 1)));
-    if (packed == 0) {
-      if (content.size() > room.size()) return plain;
-      method = Compression::kNone;
-      packed = content.size();
-      std::memcpy(room.data(), content.data(), packed);
+  const std::span<std::byte> literals = worker.literals_.first(worker.literal_bytes_);
+  if (worker.overflow_ || directory.size() > worker.literals_.size() - literals.size()) return 0;
+  std::span<std::byte> stored = literals;
+  if (settings_.compression != Compression::kNone) {
+    if (settings_.packing) stored = PackLiterals(literals);
+    const size_t bytes = WriteCompressed(worker, stored, out);
+    if (bytes != 0) return bytes;
+    // What does not compress goes as it is.
+    const std::span<std::byte> room = out.subspan(kCodedHeaderBytes);
+    if (literals.size() + directory.size() > room.size()) return 0;
+    if (settings_.packing) {
+      HAVEN_CHECK(UnpackLiterals(stored, room.first(literals.size())));
+    } else {
+      std::memcpy(room.data(), literals.data(), literals.size());
     }
   }
-  const size_t body_bytes = kCodedHeaderBytes + packed;
-  // Zero pages alone are smallest as runs.
-  if (body_bytes >= plain_bytes) return plain;
+  std::memcpy(out.data() + kCodedHeaderBytes + literals.size(), directory.data(), directory.size());
+  WriteHeader(worker, Compression::kNone, 0, out);
+  return kCodedHeaderBytes + literals.size() + directory.size();
+}
+
+// `stored`: the literals as they are compressed, with room for the directory behind them. Returns
+// the body's bytes; 0 if it does not fit or is no smaller.
+size_t PageCodec::WriteCompressed(CodecWorker& worker, std::span<std::byte> stored,
+                                  std::span<std::byte> out) {
+  const std::span<const std::byte> directory = worker.directory_.written();
+  std::memcpy(stored.data() + stored.size(), directory.data(), directory.size());
+  const std::span<const std::byte> content(stored.data(), stored.size() + directory.size());
+  const size_t header_bytes = settings_.packing ? kPackedHeaderBytes : kCodedHeaderBytes;
+  const std::span<std::byte> room = out.subspan(header_bytes);
+  const size_t bytes = worker.compressor_.Compress(
+      settings_.compression, content, room.first(std::min(room.size(), content.size() - 1)));
+  if (bytes == 0) return 0;
+  WriteHeader(worker, settings_.compression, settings_.packing ? kPackedFlag : uint16_t{0}, out);
+  if (settings_.packing) {
+    StoreLe32(out.data() + kCodedHeaderBytes, static_cast<uint32_t>(stored.size()));
+  }
+  return header_bytes + bytes;
+}
+
+void PageCodec::WriteHeader(const CodecWorker& worker, Compression method, uint16_t flags,
+                            std::span<std::byte> out) const {
   ByteWriter header(out.first(kCodedHeaderBytes));
   header.PutU8(static_cast<uint8_t>(method));
   header.PutU8(static_cast<uint8_t>(options_.block_shift));
-  header.PutU16(0);
-  header.PutU32(static_cast<uint32_t>(literal_bytes));
-  header.PutU32(static_cast<uint32_t>(directory.size()));
-  worker.counters_.literal_bytes += literal_bytes;
-  worker.counters_.directory_bytes += directory.size();
-  worker.counters_.body_bytes += body_bytes;
-  return {.outcome = EncodedFrame::Outcome::kCoded,
-          .first_gfn = first_gfn,
-          .records = worker.directory_.records(),
-          .body_bytes = body_bytes};
+  header.PutU16(flags);
+  header.PutU32(static_cast<uint32_t>(worker.literal_bytes_));
+  header.PutU32(static_cast<uint32_t>(worker.directory_.written().size()));
 }
 
 }  // namespace haven

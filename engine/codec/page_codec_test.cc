@@ -10,8 +10,11 @@ namespace haven {
 namespace {
 
 CodecSettings Settings(bool runs, bool sharing, Compression compression = Compression::kNone) {
-  return {
-      .changed_blocks = true, .byte_runs = runs, .sharing = sharing, .compression = compression};
+  CodecSettings settings;
+  settings.byte_runs = runs;
+  settings.sharing = sharing;
+  settings.compression = compression;
+  return settings;
 }
 
 void FillPage(std::byte* page, uint64_t seed) { Random(seed).Fill({page, kPageBytes}); }
@@ -315,7 +318,8 @@ TEST_P(PageCodecModelTest, ReplicaEqualsAfterEachEpoch) {
           .changed_blocks = random.Chance(9, 10),
           .byte_runs = random.Chance(1, 2),
           .sharing = random.Chance(2, 3),
-          .compression = static_cast<Compression>(random.Below(kCompressions))};
+          .compression = static_cast<Compression>(random.Below(kCompressions)),
+          .packing = random.Chance(1, 2)};
       std::vector<TestFrame> frames = pair.Encode(settings);
       ASSERT_TRUE(pair.Check(frames).ok()) << pair.Check(frames);
       const bool lost = random.Chance(1, 6);

@@ -51,6 +51,8 @@ absl::string_view FeatureName(unsigned bit) {
       return "compression";
     case Feature::kSeal:
       return "seal";
+    case Feature::kPackedLiterals:
+      return "packed-literals";
   }
   return "";
 }

@@ -18,16 +18,17 @@ inline constexpr uint16_t kMinFormatVersion = 1;
 
 // One bit each. A bit once given away is never used for anything else.
 enum class Feature : uint64_t {
-  kChangedBlocks = uint64_t{1} << 0,  // Frames of changed blocks of a page (FGBI).
-  kSameAs = uint64_t{1} << 1,         // Frames that name an equal page instead of carrying it.
-  kCompression = uint64_t{1} << 2,    // Frames with compressed bodies.
-  kSeal = uint64_t{1} << 3,           // Sealed chunks and commit records (chunk_seal.h).
+  kChangedBlocks = uint64_t{1} << 0,   // Frames of changed blocks of a page (FGBI).
+  kSameAs = uint64_t{1} << 1,          // Frames that name an equal page instead of carrying it.
+  kCompression = uint64_t{1} << 2,     // Frames with compressed bodies.
+  kSeal = uint64_t{1} << 3,            // Sealed chunks and commit records (chunk_seal.h).
+  kPackedLiterals = uint64_t{1} << 4,  // Compressed bodies without the literals' zero words.
 };
 
 // Each lets frames of coded pages say more; with any of them there are such frames.
-inline constexpr uint64_t kCodecFeatures = static_cast<uint64_t>(Feature::kChangedBlocks) |
-                                           static_cast<uint64_t>(Feature::kSameAs) |
-                                           static_cast<uint64_t>(Feature::kCompression);
+inline constexpr uint64_t kCodecFeatures =
+    static_cast<uint64_t>(Feature::kChangedBlocks) | static_cast<uint64_t>(Feature::kSameAs) |
+    static_cast<uint64_t>(Feature::kCompression) | static_cast<uint64_t>(Feature::kPackedLiterals);
 
 // Bits of features that this build implements.
 inline constexpr uint64_t kImplementedFeatures =
@@ -40,8 +41,8 @@ inline constexpr bool IsSealed(uint64_t features) {
   return (features & static_cast<uint64_t>(Feature::kSeal)) != 0;
 }
 
-// "changed-blocks", "same-as", "compression", "seal"; "" for a bit without a name. `bit` is 0
-// .. 63.
+// "changed-blocks", "same-as", "compression", "seal", "packed-literals"; "" for a bit without a
+// name. `bit` is 0 .. 63.
 absl::string_view FeatureName(unsigned bit);
 
 // What one side can and must have. A bit in neither mask is one that it does not speak.

@@ -54,7 +54,7 @@ TEST(NegotiateFeaturesTest, RefusesAndNamesTheCause) {
        kMismatch,
        "feature bit 0 (changed-blocks) is required by the peer"},
       {{}, {.required = 8}, kMismatch, "feature bit 3 (seal) is required by this side"},
-      {{.required = 0x10}, {.optional = 0x0f}, kMismatch, "feature bit 4 (without a name here)"},
+      {{.required = 0x20}, {.optional = 0x1f}, kMismatch, "feature bit 5 (without a name here)"},
       {{.version_min = 2, .version_max = 3},
        {.version_min = 1, .version_max = 1},
        kMismatch,
@@ -88,9 +88,10 @@ TEST(VersionsOverlapTest, TouchingRangesOverlap) {
 }
 
 TEST(FeatureNameTest, EveryReservedBitHasItsName) {
-  const absl::string_view names[] = {"changed-blocks", "same-as", "compression", "seal"};
-  for (unsigned bit = 0; bit < 4; ++bit) EXPECT_EQ(FeatureName(bit), names[bit]);
-  EXPECT_EQ(FeatureName(4), "");
+  const absl::string_view names[] = {"changed-blocks", "same-as", "compression", "seal",
+                                     "packed-literals"};
+  for (unsigned bit = 0; bit < 5; ++bit) EXPECT_EQ(FeatureName(bit), names[bit]);
+  EXPECT_EQ(FeatureName(5), "");
   EXPECT_EQ(FeatureName(63), "");
   EXPECT_EQ(FeatureName(64), "");
 }
