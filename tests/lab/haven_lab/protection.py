@@ -2,6 +2,7 @@
 """haven-engine on the lab's hosts: two nodes, a register in etcd on a third, a protected guest, and what it shows outside."""
 
 import base64
+import concurrent.futures
 import dataclasses
 import datetime
 import json
@@ -77,6 +78,10 @@ class Node:
         self.listener = self.host.start([*words, "--apply-threads=0"])
         self.listener.wait_for_output("listens at", WAIT_S)
 
+    def begin(self):
+        self.prepare()
+        self.start_listener()
+
     def start_protection(self):
         chosen = self._pair.settings
         words = [ENGINE, "protect", f"synthetic:name={GROUP},{chosen.guest},log=unix:{outside.SOCKET}"]
@@ -146,14 +151,17 @@ class Pair:
         """Everything up to a guest that is protected, from `first` (a, if not given) to the other node. On hosts where
         another pair has ended: with that one's `psk`."""
         first = first or self.node("a")
-        if self.psk is None:
-            self.start_arbiter()
-            first.host.run(["mkdir", "-p", DIRECTORY])
-            first.host.run([ENGINE, "keygen", "psk", PSK])
-            self.psk = first.host.get(PSK)
-        for node in self.nodes.values():
-            node.prepare()
-            node.start_listener()
+        # Each host works for itself meanwhile.
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            under_way = []
+            if self.psk is None:
+                under_way.append(pool.submit(self.start_arbiter))
+                first.host.run(["mkdir", "-p", DIRECTORY])
+                first.host.run([ENGINE, "keygen", "psk", PSK])
+                self.psk = first.host.get(PSK)
+            under_way += [pool.submit(node.begin) for node in self.nodes.values()]
+            for one in under_way:
+                one.result()
         first.start_protection()
         self.expect_protected(first, SYNC_TIMEOUT_S)
 
@@ -300,8 +308,7 @@ class Pair:
     def replace_host(self, name):
         """A blank host in the place of one whose power was cut, with a listener."""
         self.lab.restore(name)
-        self.node(name).prepare()
-        self.node(name).start_listener()
+        self.node(name).begin()
 
     def cut(self, *networks):
         """Nothing passes between the nodes on these networks, until heal()."""

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What processes of a host use: processor time, system calls, and how often their threads were woken."""
 
-# Takes seconds and process ids; prints the seconds, how often their threads have waited, and their system calls. The kernel
-# counts: a debugger would slow down what is measured.
+import re
+
+# Takes seconds and process ids; prints the seconds, how often their threads have waited, and then each thread's name, the
+# number of a system call, and how often it was made. The kernel counts: a debugger would slow down what is measured.
 _COUNT = """\
 set -e
 seconds=$1; shift
@@ -21,8 +23,8 @@ echo 0 >$counter/events/raw_syscalls/sys_enter/enable
 to=$(cut -d' ' -f1 /proc/uptime)
 after=$(waits "$@")
 grep -q '^overrun: [1-9]' $counter/per_cpu/cpu*/stats && exit 1
-calls=$(grep -hvc '^#' $counter/trace || true)
-awk -v a=$from -v b=$to -v c=$before -v d=$after -v e=$calls 'BEGIN { print b - a, d - c, e }'
+awk -v a=$from -v b=$to -v c=$before -v d=$after 'BEGIN { print b - a, d - c }'
+sed -n 's/^ *\\(.*\\)-[0-9]* .* NR \\([0-9]*\\) .*/\\1 \\2/p' $counter/trace | sort | uniq -c | sort -rn
 """
 
 
@@ -33,7 +35,10 @@ def cpu_s(host, pid):
 
 
 def count(host, pids, seconds):
-    """Of these processes, all threads, during so many seconds: (seconds, wakings, system calls). A thread that waits is woken."""
+    """Of these processes, all threads, during so many seconds: (seconds, wakings, {(thread, number): system calls}). A thread
+    that waits is woken."""
     words = ["bash", "-c", _COUNT, "count", seconds, *pids]
-    took, wakings, calls = host.run(words, timeout_s=seconds + 180).out.split()
-    return float(took), int(wakings), int(calls)
+    first, *rows = host.run(words, timeout_s=seconds + 180).out.splitlines()
+    took, wakings = first.split()
+    calls = (re.match(r" *(\d+) (.*) (\d+)$", row).groups() for row in rows)
+    return float(took), int(wakings), {(thread, int(number)): int(times) for times, thread, number in calls}

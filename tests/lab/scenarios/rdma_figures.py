@@ -85,7 +85,7 @@ def _goodput(pair, report, pairs):
     for node, side in ((owner, "primary"), (owner.other, "backup")):
         before = owner.status()
         seconds, _, calls = usage.count(node.host, [node.status()["pid"]], _COUNTED_S)
-        figure = calls / seconds / _epochs_per_s(before, owner.status())
+        figure = sum(calls.values()) / seconds / _epochs_per_s(before, owner.status())
         report.figure(f"system calls of the {side} in an epoch of {_megabytes(owner):.1f} MB", figure, "")
     ratio = statistics.median(ratios)
     report.check(f"goodput is at least {_GOODPUT} of what ib_write_bw has", ratio >= _GOODPUT, f"{ratio:.2f}")
