@@ -39,8 +39,11 @@ class ControlChannel {
   // either.
   virtual absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() = 0;
 
-  // Readable as long as a message waits that Receive() has not returned, and at its end.
+  // Readable as long as a message waits that Receive() has not returned, and at its end; but for
+  // what is buffered().
   virtual int fd() const = 0;
+  // Whether something has been read from the descriptor that Receive() has not returned.
+  virtual bool buffered() const { return false; }
 
   // A secret that the two ends of this very channel have in common and nobody else can know,
   // another one for each `context`. FailedPrecondition: such a channel has none.

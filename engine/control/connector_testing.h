@@ -12,8 +12,8 @@
 
 namespace haven {
 
-// Whether a connector reads one message each time its owner has seen it readable. `peer` is the
-// other end of its channel; a message comes out of it as an event `Said`.
+// Whether a connector reads one message each time its owner has seen it readable, if it buffers
+// none. `peer` is the other end of its channel; a message comes out of it as an event `Said`.
 template <typename Said, typename Connector>
 void ExpectOneMessageAWait(Connector& connector, ControlChannel& peer, HeartbeatMessage beat) {
   connector.SetReadable(false);

@@ -22,7 +22,8 @@ namespace {
 constexpr int64_t kBusyPollMinNs = 100 * kNsPerUs;
 constexpr int64_t kBusyPollMaxNs = 5 * kNsPerMs;
 
-// What nobody announces is looked at together with the heartbeats, and at least as often as this.
+// What nobody announces is looked at with every second heartbeat on the channel, and at least as
+// often as this.
 constexpr int64_t kLifeCheckMaxNs = 100 * kNsPerMs;
 
 constexpr int64_t kIntervalMinNs = 1 * kNsPerMs;
@@ -130,7 +131,7 @@ absl::Status EngineLoop::OpenDriver() {
   driver.stuck_ns = std::max(driver.stuck_ns, LongestStepNs(options_.staging_bytes));
   driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
   driver.beat_ns = HeartbeatPump::ChannelIntervalFor(protocol.detect_ns, BeatNs());
-  driver.life_check_ns = std::clamp(driver.beat_ns, driver.life_check_ns, kLifeCheckMaxNs);
+  driver.life_check_ns = std::clamp(2 * driver.beat_ns, driver.life_check_ns, kLifeCheckMaxNs);
   driver_ = std::make_unique<PrimaryDriver>(driver, seams_.guests, *seams_.output, *connector_,
                                             *arbiter_, ids_, *pool_, clock_, *status_);
   status_->Attach(*driver_, *seams_.output, *arbiter_);

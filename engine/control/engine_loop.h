@@ -85,6 +85,9 @@ class EngineLoop {
   // FailedPrecondition: the engine was started without the codec.
   absl::Status SetCodec(CodecMode mode, absl::Duration timeout);
   absl::StatusOr<StatusSnapshot> Snapshot(absl::Duration timeout);
+  // Until when the loop vouches for itself: it has turned a moment ago, or is in a step that may
+  // take so long. 0: it never turned. Any thread.
+  int64_t alive_until_ns() const { return driver_->alive_until_ns(); }
   // Ends Run() as it is: for a planned restart, after which the guard takes over.
   absl::Status Stop(absl::Duration timeout);
 

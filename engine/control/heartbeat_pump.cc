@@ -2,7 +2,7 @@
 #include "engine/control/heartbeat_pump.h"
 
 #include <algorithm>
-#include <chrono>
+#include <limits>
 #include <utility>
 
 #include "engine/base/check.h"
@@ -28,7 +28,11 @@ int64_t HeartbeatPump::ChannelIntervalFor(int64_t detect_ns, int64_t interval_ns
 
 absl::StatusOr<std::unique_ptr<HeartbeatPump>> HeartbeatPump::Start(int64_t interval_ns) {
   HAVEN_CHECK_GE(interval_ns, 1 * kNsPerMs);
-  std::unique_ptr<HeartbeatPump> pump(new HeartbeatPump(interval_ns));
+  HAVEN_ASSIGN_OR_RETURN(WakeFd wake, WakeFd::Create());
+  HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
+  HAVEN_RETURN_IF_ERROR(poll.Add(wake.fd()));
+  std::unique_ptr<HeartbeatPump> pump(
+      new HeartbeatPump(interval_ns, std::move(wake), std::move(poll)));
   HAVEN_ASSIGN_OR_RETURN(pump->thread_,
                          Thread::Start("haven-beats", [self = pump.get()] { self->Run(); }));
   return pump;
@@ -39,7 +43,7 @@ HeartbeatPump::~HeartbeatPump() {
     const std::lock_guard<std::mutex> lock(mutex_);
     stop_ = true;
   }
-  changed_.notify_all();
+  wake_.Signal();
   thread_.Join();
 }
 
@@ -47,8 +51,7 @@ void HeartbeatPump::SetLane(std::unique_ptr<BeatLane> lane) {
   const std::lock_guard<std::mutex> lock(mutex_);
   Keep();
   lane_ = std::move(lane);
-  ++lanes_;
-  changed_.notify_all();
+  wake_.Signal();
 }
 
 void HeartbeatPump::ClearLane() {
@@ -69,18 +72,22 @@ uint64_t HeartbeatPump::last_counter(SessionId session) const {
   return last_session_ == session ? last_counter_ : 0;
 }
 
+// A lane that is set wakes the thread, and is used at once.
 void HeartbeatPump::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!stop_) {
-    const uint64_t lanes = lanes_;
-    if (lane_ == nullptr) {
-      changed_.wait(lock, [&] { return stop_ || lanes_ != lanes; });
-      continue;
+    int64_t next_ns = std::numeric_limits<int64_t>::max();
+    if (lane_ != nullptr) {
+      const int64_t now_ns = SystemClock::Get().NowNs();
+      next_ns = now_ns + interval_ns_;
+      if (now_ns < alive_until_ns_.load(std::memory_order_relaxed)) {
+        lane_->Beat(state_.load(std::memory_order_relaxed));
+      }
     }
-    const bool alive = SystemClock::Get().NowNs() < alive_until_ns_.load(std::memory_order_relaxed);
-    if (alive) lane_->Beat(state_.load(std::memory_order_relaxed));
-    changed_.wait_for(lock, std::chrono::nanoseconds(interval_ns_),
-                      [&] { return stop_ || lanes_ != lanes; });
+    lock.unlock();
+    poll_.WaitUntil(next_ns);
+    wake_.Clear();
+    lock.lock();
   }
 }
 

@@ -3,15 +3,17 @@
 #define HAVEN_ENGINE_CONTROL_HEARTBEAT_PUMP_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "engine/base/clock.h"
 #include "engine/base/thread.h"
 #include "engine/control/beat_lane.h"
+#include "engine/control/poll_set.h"
+#include "engine/control/wake_fd.h"
 
 namespace haven {
 
@@ -28,7 +30,8 @@ class HeartbeatPump {
   // for itself in time.
   static int64_t ChannelIntervalFor(int64_t detect_ns, int64_t interval_ns);
 
-  // `interval_ns` is at least 1 ms (checked). Errors of Thread::Start.
+  // `interval_ns` is at least 1 ms (checked). Errors of Thread::Start, PollSet::Create and
+  // WakeFd::Create.
   static absl::StatusOr<std::unique_ptr<HeartbeatPump>> Start(int64_t interval_ns);
   ~HeartbeatPump();
   HeartbeatPump(const HeartbeatPump&) = delete;
@@ -51,19 +54,22 @@ class HeartbeatPump {
   uint64_t last_counter(SessionId session) const;
 
  private:
-  explicit HeartbeatPump(int64_t interval_ns) : interval_ns_(interval_ns) {}
+  HeartbeatPump(int64_t interval_ns, WakeFd wake, PollSet poll)
+      : interval_ns_(interval_ns), wake_(std::move(wake)), poll_(std::move(poll)) {}
 
   void Run();
   void Keep();
 
   const int64_t interval_ns_;
+  // A condition variable would cost a system call more for each beat: to say that it is not waited
+  // for any more.
+  const WakeFd wake_;
+  PollSet poll_;  // Of the thread.
   std::atomic<int64_t> alive_until_ns_{0};
   std::atomic<uint32_t> state_{0};
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
   std::unique_ptr<BeatLane> lane_;
-  uint64_t lanes_ = 0;  // Set so far: a new one is used at once.
   SessionId last_session_ = kNoSession;
   uint64_t last_counter_ = 0;
   bool stop_ = false;

@@ -56,10 +56,11 @@ class TransportBackupConnector final : public BackupConnector {
 
   // Readable when Next() may have something.
   int fd() const { return poll_.fd(); }
-  // Whether fd() was readable at the end of the owner's wait: if so, Next() reads one message of
-  // the channel before the owner's next word, else none. An owner that says nothing has all of
-  // them.
-  void SetReadable(bool readable) { readable_ = readable; }
+  // Whether fd() was readable at the end of the owner's wait. If not, Next() leaves the channel's
+  // descriptor alone until the owner's next word; an owner that says nothing has it read each time.
+  void SetReadable(bool readable) {
+    readable_ = readable || (channel_ != nullptr && channel_->buffered());
+  }
   // The lane of the epochs while a link is up, else null.
   Link* data_link() const { return lanes_.data.get(); }
   bool has_channel() const { return channel_ != nullptr; }

@@ -153,6 +153,8 @@ void TransportPrimaryConnector::TakeHello(std::unique_ptr<ControlChannel> channe
 void TransportPrimaryConnector::SetChannel(std::unique_ptr<ControlChannel> channel) {
   CloseChannel();
   channel_ = std::move(channel);
+  // What came behind the first words may be buffered.
+  if (readable_.has_value()) readable_ = true;
   const absl::Status watched = poll_.Add(channel_->fd());
   if (!watched.ok()) LoseChannel(watched);
 }
@@ -190,8 +192,8 @@ void TransportPrimaryConnector::Receive() {
   for (int taken = 0; channel_ != nullptr && events_.empty() && readable_.value_or(true); ++taken) {
     absl::StatusOr<std::optional<ControlMessage>> message = ReceiveMessage(*channel_);
     if (!message.ok()) return LoseChannel(message.status());
-    // If there is more, the descriptor is readable still.
-    if (readable_.has_value()) readable_ = false;
+    // If there is more, it is buffered, or the descriptor is readable still.
+    if (readable_.has_value()) readable_ = channel_->buffered();
     if (!message->has_value()) return;
     if (taken == kMaxMessagesPerCall) {
       return LoseChannel(absl::DataLossError(

@@ -40,6 +40,8 @@ class ByteStream {
   }
 
   virtual int fd() const = 0;
+  // Whether Read() has bytes, or a part of some, although fd() may not be readable.
+  virtual bool buffered() const { return false; }
   // Who the peer has proved to be, for messages; empty if it has proved nothing.
   virtual std::string PeerName() const = 0;
 };

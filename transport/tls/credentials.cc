@@ -93,6 +93,8 @@ absl::StatusOr<std::unique_ptr<SSL_CTX, OpensslDeleter>> MakeContext() {
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(raw, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_mode(raw, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+  // A record is read by one system call, not by one for its head and one for the rest.
+  SSL_CTX_set_read_ahead(raw, 1);
   SSL_CTX_set_verify(raw, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   const bool set =
       SSL_CTX_set_min_proto_version(raw, TLS1_3_VERSION) == 1 &&

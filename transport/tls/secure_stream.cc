@@ -92,6 +92,7 @@ class SecureStream final : public ByteStream {
   }
 
   int fd() const override { return socket_.get(); }
+  bool buffered() const override { return SSL_has_pending(ssl_.get()) == 1; }
   std::string PeerName() const override { return peer_name_; }
 
   // After the handshake: the peer has proved itself, by what was asked of it.

@@ -159,8 +159,7 @@ absl::Status TlsControlChannel::Send(std::span<const std::byte> message, absl::D
     return absl::InvalidArgumentError(absl::StrCat("a control message has 1 to ", kMaxMessageBytes,
                                                    " bytes, not ", message.size()));
   }
-  // In one piece, so that no record of TLS holds parts of two messages: what is left of a record
-  // would not make the socket readable.
+  // In one piece: a record for each message, as long as it is small.
   EncodeFrame(message, outgoing_);
   const absl::Status sent = SendAll(outgoing_, NetDeadline(timeout));
   return sent.ok() ? sent : Break(sent);

@@ -46,6 +46,7 @@ class TlsControlChannel final : public ControlChannel {
   absl::StatusOr<std::optional<std::vector<std::byte>>> Receive() override;
   absl::StatusOr<ChannelKey> ExportKey(uint64_t context) const override;
   int fd() const override { return stream_->fd(); }
+  bool buffered() const override { return stream_->buffered(); }
   // "rdma:10.0.0.2:7000 node b".
   std::string Describe() const override;
 

@@ -33,7 +33,7 @@ struct VerbsLinkOptions {
   // itself tries (QueuePairOptions), so that it normally speaks first.
   int64_t request_timeout_ns = 8 * kNsPerSecond;
   // How often a link that has nothing to report asks whether the peer has left.
-  int64_t look_interval_ns = 100 * kNsPerMs;
+  int64_t look_interval_ns = 250 * kNsPerMs;
 };
 
 // What a link needs, from the endpoint that made it.

@@ -2,9 +2,12 @@
 """What a pair costs between two epochs: how often each side wakes, and how many system calls it makes."""
 
 from haven_lab import usage
+from haven_lab.machine import HostSpec
 from haven_lab.protection import DIRECTORY, ENGINE, GROUP, PSK, Pair, Settings
 from haven_lab.registry import scenario
 
+# Room for the engine's usual sizes.
+_HOSTS = (HostSpec("a", memory_mb=2048), HostSpec("b", memory_mb=2048), HostSpec("c", networks=("lan",), memory_mb=512))
 # The engine's own period with its usual detection time, which emulated hosts can not have.
 _HEARTBEAT_S = 0.01
 _COUNTED_S = 10
@@ -13,11 +16,11 @@ _WAKINGS = 2
 _CALLS = 4
 
 
-@scenario("rdma-idle", "between two epochs each side wakes at most twice in a heartbeat period, for at most four system calls", in_tests_run=False, alone=True)
+@scenario("rdma-idle", "between two epochs each side wakes at most twice in a heartbeat period, for at most four system calls", hosts=_HOSTS, in_tests_run=False, alone=True)
 def idle(lab, report):
     words = (f"--psk={PSK}", "--codec=off", f"--heartbeat={_HEARTBEAT_S}s")
     guest = "mem=8M,dirty=1,output=1,vcpus=1"
-    pair = Pair(lab, report, Settings(guest=guest, detect="6s", epoch_bytes="64M", credentials=words))
+    pair = Pair(lab, report, Settings(guest=guest, detect="6s", epoch_bytes="256M", credentials=words))
     pair.start()
     owner = pair.node("a")
     owner.ask("interval", GROUP, "1h")
