@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <filesystem>
 #include <thread>
 
 #include "transport/tls/channel_testing.h"
@@ -118,6 +119,17 @@ TEST_F(VerbsTransportTest, WithoutADeviceAnEndpointIsRefusedWithTheReason) {
   const absl::Status status = backup_->MakeEndpoint(*at_backup_).status();
   EXPECT_TRUE(absl::IsUnavailable(status) || absl::IsNotFound(status)) << status;
   EXPECT_NE(status.message().find("rdma"), absl::string_view::npos) << status;
+}
+
+TEST(VerbsTransport, ACertificateThatWillExpireIsWarnedOfUntilThereIsANewOne) {
+  KeyFolder keys;
+  const CredentialOptions soon = keys.Node("n", {.ends = absl::Hours(1)});
+  EXPECT_NE(MakeOrDie(soon)->Warning().find("n.crt will expire"), std::string::npos);
+  const std::unique_ptr<Transport> transport = MakeOrDie(soon);
+  std::filesystem::remove(soon.certificate_file);
+  std::filesystem::remove(soon.key_file);
+  keys.Node("n");
+  EXPECT_EQ(transport->Warning(), "");
 }
 
 TEST(Rejection, WhatAnAnswerToAConnectionRequestMeans) {
