@@ -137,34 +137,43 @@ class Ends:
         self._pair = XenPair(lab, detect="8s")
         self._pair.start()
 
-    def protected(self, host, *words, more=()):
-        guest = XenGuest(address=ADDRESS, more=more)
-        guest.create(host)
-        guest.wait_for_turn(host, 1)
-        guard = self._pair.protect(guest, *words, on=host)
+    def protected(self, host, *more):
+        """A new guest, whose file has `more` lines, and its guard."""
+        guest = self._up(host, more)
+        guard = self._pair.protect(guest, on=host)
         self._pair.wait_until_protected(_EPOCHS, host)
         return guest, guard
 
-    def other_node_is_asked_for_a_word(self, host):
-        """The register names the node where the group was protected last."""
-        guest = XenGuest(address=ADDRESS)
+    def _up(self, host, more=()):
+        guest = XenGuest(address=ADDRESS, more=more)
         guest.create(host)
-        refused = self._pair.protect(guest, on=host).wait(_DESTROYED_WITHIN_S)
+        guest.wait_for_turn(host, 1)
+        return guest
+
+    def taken_over(self, host):
+        """The same on another node than the one where the group was protected last, which the register names."""
+        pair, report = self._pair, self._report
+        guest = self._up(host)
+        refused = pair.protect(guest, on=host).wait(_DESTROYED_WITHIN_S)
         told = refused.code == 4 and "protect --take-over" in refused.err
-        self._report.check("another node protects the group on an operator's word only", told, f"{refused.code} {refused.err[-300:]}")
-        self._report.check("and has touched nothing", self._pair.domains(host) == ["g1"], self._pair.domains(host))
-        host.run(["xl", "destroy", "g1"])
+        report.check("another node protects the group on an operator's word only", told, f"{refused.code} {refused.err[-300:]}")
+        report.check("and has touched nothing", pair.domains(host) == ["g1"], pair.domains(host))
+        guard = pair.protect(guest, "--take-over", on=host)
+        pair.wait_until_protected(_EPOCHS, host)
+        report.check("with that word the group is its own", pair.register()["owner"].startswith(f"{host.name}."), pair.register())
+        return guest, guard
 
     def ends(self, host, guest, guard, line, what, again=False):
         """The guest does `line`. Its protection ends first; then it is what its file says."""
         pair, report, other = self._pair, self._report, self._pair.other(host)
         old = host.run(["xl", "domid", "g1"]).out.strip()
+        before = len(pair.events(host))
         # Not before the shell's connection is closed.
         guest.shell(pair.c, f"(sleep 3; {line}) >/dev/null 2>&1 &")
         ended = guard.wait(_DESTROYED_WITHIN_S)
         told = ended.code == 0 and "a guest has ended, and the protection" in ended.err
         report.check(f"{what}: the guard says that the guest has ended, and ends", told, f"{ended.code} {ended.err[-300:]}")
-        causes = [event["cause"] for event in pair.events(host)[-10:]]
+        causes = [event["cause"] for event in pair.events(host)[before:]]
         report.check(f"{what}: so does the event", "a guest of the group has ended by itself" in causes, causes)
         report.check(f"{what}: the register says that nobody is protected", pair.register()["mode"] == "none", pair.register())
         pair.wait_for(lambda: not pair.left(other), f"{what}: the copy to go")
@@ -185,9 +194,7 @@ def ends(lab, report):
     report.step("the guest reboots")
     world.ends(a, *world.protected(a), "reboot -f", "reboot", again=True)
     a.run(["xl", "destroy", "g1"])
-    report.step("another node")
-    world.other_node_is_asked_for_a_word(b)
-    report.step("the guest shuts down")
-    world.ends(b, *world.protected(b, "--take-over"), "poweroff -f", "shutdown")
+    report.step("the guest shuts down, on another node")
+    world.ends(b, *world.taken_over(b), "poweroff -f", "shutdown")
     report.step("the guest crashes")
-    world.ends(b, *world.protected(b, more=['on_crash="destroy"']), "echo c >/proc/sysrq-trigger", "crash")
+    world.ends(b, *world.protected(b, 'on_crash="destroy"'), "echo c >/proc/sysrq-trigger", "crash")
