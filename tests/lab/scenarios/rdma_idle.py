@@ -16,7 +16,7 @@ _WAKINGS = 2
 _CALLS = 4
 
 
-@scenario("rdma-idle", "between two epochs each side wakes at most twice in a heartbeat period, for at most four system calls", hosts=_HOSTS, in_tests_run=False, alone=True)
+@scenario("rdma-idle", "between two epochs each side wakes at most twice in a heartbeat period, for at most four system calls", hosts=_HOSTS, alone=True)
 def idle(lab, report):
     words = (f"--psk={PSK}", "--codec=off", f"--heartbeat={_HEARTBEAT_S}s")
     guest = "mem=8M,dirty=1,output=1,vcpus=1"
