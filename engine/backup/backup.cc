@@ -240,9 +240,6 @@ void Backup::OnTick(int64_t now_ns) {
   if (state_ == State::kSyncing && now_ns >= last_sign_ns_ + config_.keep_ns) {
     Abandon("the primary has not been heard for too long");
   }
-  if (state_ == State::kStale && now_ns >= stale_until_ns_ && !register_.change_pending()) {
-    Abandon("nobody has used the replica for too long");
-  }
 }
 
 int64_t Backup::ClaimNs() const {
@@ -255,7 +252,6 @@ int64_t Backup::NextWakeNs() const {
   int64_t wake = std::min({register_.NextWakeNs(), retry_at_ns_, poll_at_ns_});
   if (state_ == State::kStandby) wake = std::min(wake, ClaimNs());
   if (state_ == State::kSyncing) wake = std::min(wake, last_sign_ns_ + config_.keep_ns);
-  if (state_ == State::kStale) wake = std::min(wake, stale_until_ns_);
   return wake;
 }
 

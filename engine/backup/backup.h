@@ -24,8 +24,10 @@ struct BackupConfig {
   int64_t detect_ns = 100 * kNsPerMs;  // Silence on every path before promotion is asked for.
   int64_t arbiter_retry_ns = 200 * kNsPerMs;  // Between repetitions of an unanswered request.
   int64_t register_poll_ns =
-      500 * kNsPerMs;                    // Between reads until the register names this session.
-  int64_t keep_ns = 600 * kNsPerSecond;  // A replica nobody uses is kept for so long as a base.
+      500 * kNsPerMs;  // Between reads until the register names this session.
+  // A replica nobody uses is kept for so long as a base, and until the register says that it is not
+  // wanted.
+  int64_t keep_ns = 600 * kNsPerSecond;
   // ... but for so long only, after the primary's last sign, if the register says that nobody is
   // protected: whoever protects the guest anew has no dirty sets that lead back to it.
   int64_t forget_ns = 10 * kNsPerSecond;

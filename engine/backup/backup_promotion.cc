@@ -125,6 +125,10 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
         Abandon("the protection has ended");
       } else if (Forgotten(current)) {
         Abandon("the primary is silent, and the register says that nobody is protected");
+      } else if (state_ == State::kStale && current.has_value() &&
+                 register_.asked_ns() >= stale_until_ns_) {
+        // Not by the time alone: the session may have become promotable since the claim was denied.
+        Abandon("nobody has used the replica for too long");
       } else {
         poll_at_ns_ = now_ns + config_.register_poll_ns;
       }

@@ -279,7 +279,24 @@ TEST_F(BackupTest, AReplicaOfASilentPrimaryIsKeptAsABaseWhileTheRegisterSaysSolo
   Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
   EXPECT_EQ(backup_.state(), Backup::State::kStale);
   Pass(config_.keep_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
   EXPECT_THAT(recorder_.Take(), Contains("abandon"));
+}
+
+// Promotion was asked for before the register named the session, and since then nobody answers.
+TEST_F(BackupTest, AReplicaThatTheRegisterMayNameIsKeptHoweverLongTheArbiterIsSilent) {
+  Standby();
+  Pass(config_.detect_ns);
+  Answer(Verdict::kDenied, Value(RegisterMode::kSolo));
+  ASSERT_EQ(backup_.state(), Backup::State::kStale);
+  Pass(config_.register_poll_ns);
+  Answer(Verdict::kUnknown, std::nullopt);
+  Pass(10 * config_.keep_ns);
+  Answer(Verdict::kUnknown, std::nullopt);
+  EXPECT_THAT(recorder_.Take(), Not(Contains("abandon")));
+  Pass(config_.arbiter_retry_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kPromotable, kSession));
+  EXPECT_EQ(backup_.state(), Backup::State::kStandby);
 }
 
 TEST_F(BackupTest, AnIncompleteReplicaOfASilentPrimaryGoesOnTheRegistersWordOnly) {
