@@ -114,6 +114,16 @@ inline give_answer(slot) {
 	fi
 }
 
+/* An operator says no, whatever the register holds. No other copy of that request is carried out later: no
+ * register has the stamp 0. */
+inline refuse(slot) {
+	refusals++;
+	request[slot].expected = 0;
+	request[slot].expected_value = NO_VALUE;
+	give_answer(slot);
+	SAY("arbiter: refused by an operator\n")
+}
+
 inline drop_passed_stray(stray) {
 	if
 	:: !IS(STAMP_NOT_COMPARED) && request[stray].expected != reg.stamp -> clear(stray)
@@ -141,6 +151,9 @@ end:	do
 	:: d_step { CAN_ANSWER(SLOT_P) -> give_answer(SLOT_P) }
 	:: d_step { CAN_ANSWER(1) && backup[1] != CRASHED -> give_answer(1) }
 	:: d_step { CAN_ANSWER(2) && backup[2] != CRASHED -> give_answer(2) }
+	:: d_step { refusals < REFUSALS && CAN_APPLY(SLOT_P) -> refuse(SLOT_P) }
+	:: d_step { refusals < REFUSALS && CAN_APPLY(1) && backup[1] != CRASHED -> refuse(1) }
+	:: d_step { refusals < REFUSALS && CAN_APPLY(2) && backup[2] != CRASHED -> refuse(2) }
 	/* Nothing else can happen, ever. */
 	:: timeout ->
 		CHECK(S1_nobody_is_stuck, PRIMARY_AT_REST && BACKUP_AT_REST(1) && BACKUP_AT_REST(2));

@@ -10,6 +10,9 @@
 
 #define HEARD(verdict) (request[s].answer == verdict)
 
+/* Denied, and the term is still this process': somebody says no. */
+#define REFUSED(s) (HEARD(DENIED) && request[s].seen_stamp == my_stamp)
+
 inline arrive(s) {
 	if
 	:: wire[s] > committed[s] ->
@@ -30,13 +33,17 @@ inline commit(s) {
 }
 
 /* The session's process has no replica to offer any more. */
-inline finish(s, last) {
+inline finish_but_for_stamp(s, last) {
 	backup[s] = last;
 	chosen_at[s] = 0;
-	my_stamp = 0;
 	clear_wire(s);
 	clear_journal(s);
 	forget(s)
+}
+
+inline finish(s, last) {
+	my_stamp = 0;
+	finish_but_for_stamp(s, last)
 }
 
 inline run_copy(s) {
@@ -84,7 +91,7 @@ end:	do
 	   }
 	/* P's proposal of a new link arrives. The old queue pair is destroyed first; what had arrived whole may
 	 * still be committed later. A proposal that arrives when P has given up changes no more than its loss. */
-	:: d_step { (backup[s] == REPLICA || backup[s] == ASKED) && engaged && session == s && MAY_REARM &&
+	:: d_step { (backup[s] == INCONSISTENT || backup[s] == REPLICA || backup[s] == ASKED) && engaged && session == s && MAY_REARM &&
 	   !link_up && welcome[s] == 0 && rearms < REARMS ->
 		rearms++;
 		clear_wire(s);
@@ -103,11 +110,12 @@ end:	do
 		refused_to_promote[s] = true;
 		SAY("backup: refuses the handover\n")
 	   }
+	/* Refused, or the register has changed: it is read again, and may name this session still. */
 	:: d_step { backup[s] == ASKED && HEARD(DENIED) ->
 		abandon(s, SLOT_B_STRAY);
-		finish(s, ENDED);
+		backup[s] = REPLICA;
 		REACHED(W_REFUSED_STALE_SESSION);
-		SAY("backup: denied, the replica is not promotable\n")
+		SAY("backup: denied, the replica is kept\n")
 	   }
 	:: d_step { backup[s] == ASKED && HEARD(GRANTED) ->
 		my_stamp = request[s].wrote;
@@ -138,6 +146,10 @@ end:	do
 	   }
 	:: d_step { backup[s] == RUN_ASKED && HEARD(GRANTED) ->
 		abandon(s, SLOT_B_STRAY);
+		if
+		:: refusals > 0 -> REACHED(W_REFUSED_AND_GRANTED)
+		:: else
+		fi;
 		run_copy(s)
 	   }
 
@@ -147,23 +159,31 @@ end:	do
 		failed_promotions++;
 		abandon(s, SLOT_B_STRAY);
 		ask(s, TO_HANDED_BACK, s, my_stamp);
-		finish(s, BACK_ASKED);
+		finish_but_for_stamp(s, BACK_ASKED);
 		CHECK(L1_a_copy_remains, A_COPY_REMAINS);
 		SAY("backup: the promotion fails, the copy is destroyed, hands the term back\n")
 	   }
-	:: d_step { backup[s] == BACK_ASKED && !HEARD(NO_ANSWER) ->
+	:: d_step { backup[s] == BACK_ASKED && !HEARD(NO_ANSWER) && !REFUSED(s) ->
 		abandon(s, SLOT_B_STRAY);
 		finish(s, ENDED);
 		SAY("backup: answered, the session is over\n")
 	   }
-#ifdef RECLAIM
-	:: d_step { backup[s] == RUN_ASKED && HEARD(DENIED) ->
+	:: d_step { backup[s] == BACK_ASKED && REFUSED(s) ->
+		abandon(s, SLOT_B_STRAY);
+		ask(s, TO_HANDED_BACK, s, my_stamp);
+		SAY("backup: refused, asks again to hand the term back\n")
+	   }
+	:: d_step { backup[s] == RUN_ASKED && HEARD(DENIED) && (!REFUSED(s) || IS(REFUSAL_TAKEN_FOR_LOSS)) ->
 		abandon(s, SLOT_B_STRAY);
 		finish(s, ENDED);
 		CHECK(L1_a_copy_remains, A_COPY_REMAINS);
 		SAY("backup: the term was taken back, the copy is destroyed\n")
 	   }
-#endif
+	:: d_step { backup[s] == RUN_ASKED && REFUSED(s) && !IS(REFUSAL_TAKEN_FOR_LOSS) ->
+		abandon(s, SLOT_B_STRAY);
+		ask(s, TO_RUNNING, s, my_stamp);
+		SAY("backup: refused, asks again for running = yes\n")
+	   }
 
 	/* Later terms in one step: the copy on B is replicated to host P and that replica is promoted. Host P
 	 * takes no replica of a guest whose old copy it still has. */
@@ -196,7 +216,8 @@ end:	do
 	   (reg.stamp == orphan_stamp || reg.stamp == request[s].wrote) ->
 		orphan_stamp = 0;
 		clear(s);
-		ask(s, TO_HANDED_BACK, s, reg.stamp);
+		my_stamp = reg.stamp;
+		ask(s, TO_HANDED_BACK, s, my_stamp);
 		backup[s] = BACK_ASKED;
 		REACHED(W_ORPHAN_TERM_HANDED_BACK);
 		SAY("backup: restarted without a copy, hands the term back\n")

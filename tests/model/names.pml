@@ -51,14 +51,14 @@
 /* States of the primary. */
 mtype = {
 	UNPROTECTED,	/* no session; output open */
-	SYNCING,	/* a session has begun, no barrier yet; output open */
+	SYNCING,	/* a session has begun, no barrier yet, or none that counts; output open */
 	FIRST,		/* from the first barrier on output is held; promotable was not asked for */
 	PROM_ASKED,	/* first checkpoint committed; the request for promotable is out */
 	PROTECTED,	/* the register is known to say promotable with this session */
 	HANDOVER,	/* guest stopped, last epoch sent, backup told to promote */
 	LOST,		/* no link; output held, nothing asked yet */
 	SOLO_ASKED,	/* output held, the request for solo is out */
-	NONE_ASKED,	/* unprotect: output held, the request for none is out */
+	NONE_ASKED,	/* unprotect: the request for none is out; output held if there is a session */
 	DEPOSED,	/* the register names B: guest stopped, output held */
 	RECLAIM_ASKED,	/* deposed, and asks for the term (extension) */
 	DESTROYED,	/* the old copy is gone */
@@ -105,10 +105,22 @@ mtype = {
 #define HAND_BACK_WITH_RUNNING_UNKNOWN 21	/* a promotion fails after running = yes was asked for */
 #define PROMOTABLE_BEFORE_COMMIT 22		/* promotable is asked for before the first ack */
 #define HELD_ONLY_WHEN_PROTECTED 23		/* output stays open from the first barrier to the grant */
+#define OPENED_CHECKPOINT_COUNTS 24		/* a checkpoint starts the protection though output was opened since */
+#define REFUSAL_OPENS 25			/* P: a denial that names P as the owner is taken for solo */
+#define REFUSAL_TAKEN_FOR_LOSS 26		/* B: running = yes refused by an operator = the term is lost */
 #ifndef MUTANT
 #define MUTANT 0
 #endif
 #define IS(mutant) (MUTANT == mutant)
+
+/* Requests that an operator denies although nothing stands against them: a bound as those above. */
+#ifndef REFUSALS
+#if MUTANT == REFUSAL_OPENS || MUTANT == REFUSAL_TAKEN_FOR_LOSS
+#define REFUSALS 1
+#else
+#define REFUSALS 0
+#endif
+#endif
 
 /* Verdicts, for -DONLY. */
 #define V_I2_output_commit 1
@@ -119,7 +131,6 @@ mtype = {
 #define V_O1_owner_has_a_copy 6
 #define V_H1_protected_is_honest 7
 #define V_S1_nobody_is_stuck 8
-#define V_X1_unexpected_answer 9
 #ifndef ONLY
 #define ONLY 0
 #endif
@@ -146,6 +157,10 @@ mtype = {
 #define W_PROMOTED_AFTER_HAND_BACK 19
 #define W_RECLAIMED 20
 #define W_GUARD_ENDED 21
+#define W_SYNC_REARMED 22
+#define W_HANDOVER_GIVEN_UP 23
+#define W_DEPOSED_BY_READING 24
+#define W_REFUSED_AND_GRANTED 25
 #ifndef WITNESS
 #define WITNESS 0
 #endif

@@ -72,19 +72,29 @@ inline take_answer(now_known) {
 	abandon(SLOT_P, SLOT_P_STRAY)
 }
 
+/* Handed back before this engine knew that it was deposed, or refused by an operator: what is wanted is asked
+ * for again with the value seen. A value that was merely reported opens nothing. */
+inline ask_again() {
+	take_answer(request[SLOT_P].seen_stamp);
+	if
+	:: primary == PROM_ASKED -> ask(SLOT_P, TO_PROMOTABLE, session, known_stamp)
+	:: primary == SOLO_ASKED -> ask(SLOT_P, TO_SOLO, 0, known_stamp)
+	:: primary == NONE_ASKED -> ask(SLOT_P, TO_NONE, 0, known_stamp)
+	fi;
+	SAY("primary: denied, and still the owner: asks again\n")
+}
+
 inline take_denial() {
 	if
 	:: request[SLOT_P].seen_owner != P ->
 		take_answer(0);
 		primary = DEPOSED;
 		SAY("primary: denied, deposed; the guest is stopped, output stays held\n")
-	:: request[SLOT_P].seen_owner == P ->
-		/* Handed back before this engine knew that it was deposed. A denial may be believed here because
-		 * an engine never has two requests out: nothing of its own can change the register any more. */
-		CHECK(X1_unexpected_answer, request[SLOT_P].seen_mode == SOLO);
+	:: request[SLOT_P].seen_owner == P && IS(REFUSAL_OPENS) ->
 		take_answer(request[SLOT_P].seen_stamp);
 		run_alone();
-		SAY("primary: denied, but the register says solo and names P; output open\n")
+		SAY("mutant: denied, but the register names P; output open\n")
+	:: request[SLOT_P].seen_owner == P && !IS(REFUSAL_OPENS) -> ask_again()
 	fi
 }
 
@@ -94,7 +104,13 @@ inline rearm() {
 	if
 	:: unacked != 0 && (welcome[session] - 1 == unacked || IS(REARM_COUNTS_AS_ACK)) ->
 		REACHED(W_REARM_COUNTED_AS_ACK);
-		release_unacked()
+		release_unacked();
+		if
+		:: IS(OPENED_CHECKPOINT_COUNTS) && primary == SYNCING ->
+			output_open = false;
+			primary = FIRST
+		:: else
+		fi
 	:: else ->
 		/* The dirty set of the unacknowledged epoch goes into the next one, which has a new number. */
 		if
@@ -105,6 +121,7 @@ inline rearm() {
 	unacked = 0;
 	welcome[session] = 0;
 	if
+	:: primary == SYNCING -> REACHED(W_SYNC_REARMED)
 	:: primary == LOST -> primary = PROTECTED
 	:: primary == SOLO_ASKED && IS(REARM_FORGETS_SOLO) ->
 		abandon(SLOT_P, SLOT_P_STRAY);
@@ -127,11 +144,21 @@ end:	do
 		forget(1);
 		begin_session()
 	   }
-	:: d_step { primary == SYNCING && epoch < EPOCHS ->
+	:: d_step { primary == SYNCING && link_up && unacked == 0 && epoch < EPOCHS ->
 		output_open = IS(HELD_ONLY_WHEN_PROTECTED);
 		checkpoint();
 		primary = FIRST;
 		SAY("primary: first barrier, output held\n")
+	   }
+	/* Nobody can be promoted yet, so nobody waits for a new link: output is open again, and the checkpoint
+	 * under way does not start the protection, be it committed. */
+	:: d_step { (primary == SYNCING || primary == FIRST) && link_up ->
+		if
+		:: primary == FIRST -> open_output()
+		:: else
+		fi;
+		lose_link();
+		primary = SYNCING
 	   }
 	:: d_step { primary == SYNCING || primary == FIRST ->
 		run_alone();
@@ -171,16 +198,17 @@ end:	do
 
 	/* Loss of the backup, and a new link of the same session. */
 	:: d_step { EPOCH_LOOP && link_up -> lose_link(); primary = (primary == PROTECTED -> LOST : primary) }
-	:: d_step { primary == HANDOVER -> lose_link(); primary = LOST }
+	:: d_step { primary == HANDOVER && link_up -> lose_link(); primary = LOST }
 	:: d_step { MAY_REARM && !link_up && welcome[session] != 0 -> rearm() }
 
 	/* Solo, asked for after a loss or when the pause budget has run out; and unprotect. */
-	:: d_step { primary == PROTECTED || primary == LOST ->
+	:: d_step { primary == PROTECTED || primary == LOST || primary == HANDOVER ->
 		ask(SLOT_P, TO_SOLO, 0, known_stamp);
 		primary = SOLO_ASKED;
 		SAY("primary: asks for solo\n")
 	   }
-	:: d_step { primary == PROTECTED || primary == LOST ->
+	:: d_step { primary == PROTECTED || primary == LOST || primary == HANDOVER ||
+	   (primary == UNPROTECTED && reg.mode == SOLO) ->
 		ask(SLOT_P, TO_NONE, 0, known_stamp);
 		primary = NONE_ASKED;
 		SAY("primary: asks for none\n")
@@ -196,6 +224,13 @@ end:	do
 	   }
 	:: d_step { (primary == PROM_ASKED || primary == SOLO_ASKED || primary == NONE_ASKED) && ANSWERED(DENIED) ->
 		take_denial()
+	   }
+
+	/* It looks at the register when the backup says that it was promoted. */
+	:: d_step { (primary == PROTECTED || primary == LOST || primary == HANDOVER) && reg.owner != P ->
+		primary = DEPOSED;
+		REACHED(W_DEPOSED_BY_READING);
+		SAY("primary: reads the register, deposed\n")
 	   }
 
 	/* Handover: the guest is stopped with its last epoch. */
@@ -216,6 +251,13 @@ end:	do
 		SAY("primary: handover refused, the guest resumes\n")
 	   }
 
+	/* The backup is not told so, and may still do as it was told. */
+	:: d_step { primary == HANDOVER && told_to_promote[session] ->
+		primary = PROTECTED;
+		REACHED(W_HANDOVER_GIVEN_UP);
+		SAY("primary: the handover did not happen in time, the guest resumes\n")
+	   }
+
 	/* Deposed: the guest is stopped and kept until the new owner runs, or hands back. */
 	:: d_step { primary == DEPOSED && reg.owner != P &&
 	   (reg.running || IS(OLD_COPY_DESTROYED_BEFORE_RUNNING)) ->
@@ -230,10 +272,10 @@ end:	do
 		SAY("primary: the old copy is destroyed\n")
 	   }
 	:: d_step { primary == DEPOSED && reg.owner == P ->
-		known_stamp = reg.stamp;
+		ask(SLOT_P, TO_SOLO, 0, reg.stamp);
+		primary = GUARD_ASKED;
 		REACHED(W_HANDED_BACK);
-		run_alone();
-		SAY("primary: the term is handed back; output open\n")
+		SAY("primary: the term is handed back; asks for solo\n")
 	   }
 #ifdef RECLAIM
 	:: d_step { primary == DEPOSED && reg.owner != P && !reg.running ->

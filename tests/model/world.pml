@@ -70,7 +70,7 @@ bool refused_to_promote[3];
 #define ACK_BIT(link, number) (1 << (((link) - 1) * (EPOCHS - 1) + (number) - 1))
 
 /* States in which a lost link may be replaced by a new one of the same session. */
-#define MAY_REARM (primary == PROM_ASKED || primary == LOST || primary == SOLO_ASKED || primary == NONE_ASKED)
+#define MAY_REARM (primary == SYNCING || primary == PROM_ASKED || primary == LOST || primary == SOLO_ASKED || primary == NONE_ASKED)
 
 /* The backup's sessions. */
 mtype backup[3] = IDLE;
@@ -83,6 +83,7 @@ byte engine_crashes;
 byte backup_crashes;
 byte failed_promotions;
 byte rearms;
+byte refusals;
 
 /* Verdicts. Named variables, so that spin's message says which invariant broke. */
 bit I2_output_commit = 1;
@@ -93,7 +94,6 @@ bit L1_a_copy_remains = 1;
 bit O1_owner_has_a_copy = 1;
 bit H1_protected_is_honest = 1;
 bit S1_nobody_is_stuck = 1;
-bit X1_unexpected_answer = 1;
 
 /* Where each process may stay for ever when nothing else can happen. */
 #define PRIMARY_AT_REST (primary == UNPROTECTED || primary == DESTROYED)
