@@ -257,6 +257,7 @@ bool BackupDriver::TakeImmediates() {
       last_error_ = result.status();
       if (HAVEN_MUTANT(kCommitBeforeData) && IsCommitImmediate(immediate)) {
         Acknowledge(backup_.session(), link_number_, immediate & ~kCommitImmediateBit);
+        return true;
       }
       backup_.OnBadEpoch();
       return true;

@@ -85,7 +85,7 @@ void SimChecks::OnReleased(const SimPacket& packet, const std::optional<Register
 
 void SimChecks::OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner) {
   if (truth.has_value() && truth->owner != owner && truth->running) return;
-  Violate(absl::StrCat("I6: copy of ", owner, " destroyed, the register says ",
+  Violate(absl::StrCat("I3: copy of ", owner, " destroyed, the register says ",
                        truth.has_value() ? FormatRegister(*truth) : "absent"));
 }
 

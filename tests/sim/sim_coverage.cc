@@ -23,6 +23,14 @@ constexpr Table kTables[] = {
     {"guard", kSimRoles + kSimPhases + kSimBackups, kSimGuards},
 };
 
+std::string NameOf(const SimPair& pair) {
+  const char* title = "";
+  for (const Table& table : kTables) {
+    if (pair.state >= table.first) title = table.title;
+  }
+  return absl::StrCat(SimFaultName(pair.fault), " in ", title, " ", ProtocolStateName(pair.state));
+}
+
 }  // namespace
 
 const char* ProtocolStateName(ProtocolState state) {
@@ -51,6 +59,7 @@ void SimCoverage::Add(const SimCoverage& other) {
       counts_[fault][state] += other.counts_[fault][state];
     }
   }
+  for (const auto& [what, count] : other.told_) told_[what] += count;
 }
 
 void SimCoverage::Print() const {
@@ -64,7 +73,7 @@ void SimCoverage::Print() const {
       const SimFault fault = static_cast<SimFault>(i);
       std::printf("%-22s", SimFaultName(fault));
       for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
-        if (count(fault, state) == 0 && WhyNotMet(fault, state) != nullptr) {
+        if (count(fault, state) == 0 && WhyNever(fault, state) != nullptr) {
           std::printf(" %12s", "-");
         } else {
           std::printf(" %12llu", static_cast<unsigned long long>(count(fault, state)));
@@ -74,21 +83,35 @@ void SimCoverage::Print() const {
     }
     std::printf("\n");
   }
+  for (const auto& [what, count] : told_) {
+    std::printf("%12llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
+  }
 }
 
 std::vector<std::string> SimCoverage::Gaps() const {
   std::vector<std::string> gaps;
-  for (const Table& table : kTables) {
-    for (ProtocolState state = table.first; state < table.first + table.count; ++state) {
-      for (size_t i = 0; i < kSimFaults; ++i) {
-        const SimFault fault = static_cast<SimFault>(i);
-        if (count(fault, state) != 0 || WhyNotMet(fault, state) != nullptr) continue;
-        gaps.push_back(absl::StrCat(SimFaultName(fault), " never met ", table.title, " ",
-                                    ProtocolStateName(state)));
-      }
-    }
+  for (const std::string& report : ReportsToHear()) {
+    if (!told_.contains(report)) gaps.push_back(absl::StrCat("never heard: ", report));
+  }
+  for (const SimPair& pair : PairsToMeet()) {
+    if (count(pair.fault, pair.state) != 0 || MetSeldom(pair.fault, pair.state)) continue;
+    gaps.push_back(absl::StrCat("never met: ", NameOf(pair)));
   }
   return gaps;
+}
+
+std::vector<std::string> SimCoverage::Surprises() const {
+  std::vector<std::string> surprises;
+  for (size_t i = 0; i < kSimFaults; ++i) {
+    for (ProtocolState state = 0; state < kProtocolStates; ++state) {
+      const SimPair pair = {static_cast<SimFault>(i), state};
+      const char* const never = WhyNever(pair.fault, state);
+      if (never == nullptr || count(pair.fault, state) == 0 || MetSeldom(pair.fault, state))
+        continue;
+      surprises.push_back(absl::StrCat("met: ", NameOf(pair), ", although ", never));
+    }
+  }
+  return surprises;
 }
 
 }  // namespace haven

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -59,25 +60,45 @@ constexpr ProtocolStates SetOf(States... states) {
   return (ProtocolStates{0} | ... | (ProtocolStates{1} << StateOf(states)));
 }
 
+// Those of the backup.
+inline constexpr ProtocolStates kSessionStates = ((ProtocolStates{1} << kSimBackups) - 1)
+                                                 << (kSimRoles + kSimPhases);
+
 class SimCoverage {
  public:
   void Count(SimFault fault, ProtocolStates states);
+  // Something was reported: a path through the protocol that no fault and no state shows by itself.
+  void Tell(const std::string& what) { ++told_[what]; }
   void Add(const SimCoverage& other);
   uint64_t count(SimFault fault, ProtocolState state) const {
     return counts_[static_cast<size_t>(fault)][state];
   }
 
-  // Four tables, a line for each fault. A pair that need not be met and was not shows as a dash.
+  // Four tables, a line for each fault, with a dash where the two can not meet; then what was told.
   void Print() const;
-  // One line for each pair that should have been met and was not.
+  // One line for each pair and report that should have been met and was not.
   std::vector<std::string> Gaps() const;
+  // One line for each pair that was met although a rule says that it can not be.
+  std::vector<std::string> Surprises() const;
 
  private:
   std::array<std::array<uint64_t, kProtocolStates>, kSimFaults> counts_{};
+  std::map<std::string, uint64_t> told_;
 };
 
-// Why a run of any length may be without this pair; null: it must not be.
-const char* WhyNotMet(SimFault fault, ProtocolState state);
+// sim_reach.cc.
+struct SimPair {
+  SimFault fault;
+  ProtocolState state;
+};
+// Why the two can not meet; null: they can, and a long run must show it.
+const char* WhyNever(SimFault fault, ProtocolState state);
+// Whether a run of any length may be with or without it.
+bool MetSeldom(SimFault fault, ProtocolState state);
+// All pairs that can meet, by state: what ambushes are made of.
+const std::vector<SimPair>& PairsToMeet();
+// Reports that a long run must have heard.
+const std::vector<std::string>& ReportsToHear();
 
 }  // namespace haven
 

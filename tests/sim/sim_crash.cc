@@ -9,7 +9,7 @@
 namespace haven {
 
 void SimWorld::CrashProcess(SimProcess process, int host) {
-  const ProtocolStates states = States();
+  const ProtocolStates states = StatesNear(host);
   switch (process) {
     case SimProcess::kEngine:
       if (CrashEngine(host)) StrikeIn(SimFault::kEngineCrash, states);

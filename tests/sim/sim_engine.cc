@@ -8,6 +8,7 @@
 #include "engine/base/check.h"
 #include "engine/control/status_words.h"
 #include "engine/replica/features.h"
+#include "tests/sim/sim_coverage.h"
 #include "tests/sim/sim_session.h"
 
 namespace haven {
@@ -111,7 +112,7 @@ void SimEngine::NoteRoom() {
     no_room_since_ns_ = now_ns;
   } else if (now_ns >= no_room_since_ns_ + kAnswerNs) {
     no_room_since_ns_ = now_ns;
-    shared_.strike(SimFault::kJournalFull);
+    shared_.strike(SimFault::kJournalFull, host_);
   }
 }
 
@@ -135,8 +136,9 @@ void SimEngine::FollowLink() {
 }
 
 void SimEngine::OnReport(const char* cause) {
-  if (cause == nullptr || driver_ == nullptr) return;
+  if (cause == nullptr || driver_ == nullptr || !life_.Acts()) return;
   const Primary& primary = driver_->primary();
+  shared_.tell("primary", ProtocolStateName(StateOf(primary.role())), cause);
   shared_.trace(absl::StrCat("host ", host_, " engine: ", cause, " [role ",
                              static_cast<int>(primary.role()), " phase ",
                              static_cast<int>(primary.phase()), " link ", primary.link(), " acked ",

@@ -27,7 +27,6 @@ const char* SimFaultName(SimFault fault) {
       "handover",
       "operator-promote",
       "unprotect",
-      "run-fails-once",
       "partition",
       "one-way-out",
       "one-way-back",
@@ -58,6 +57,7 @@ const char* SimFaultName(SimFault fault) {
       "run-answer-lost",
       "abandon-fails",
       "record-fails",
+      "false-proof",
       "suspend-aborted",
       "journal-full",
   };

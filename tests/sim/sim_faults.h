@@ -32,7 +32,6 @@ enum class SimFault : uint8_t {
   kHandover,
   kOperatorPromote,
   kUnprotect,
-  kRunFailsOnce,
   // Last for a while.
   kPartition,
   kOneWayOut,   // Primary's host to backup's.
@@ -65,6 +64,7 @@ enum class SimFault : uint8_t {
   kRunAnswerLost,
   kAbandonFails,
   kRecordFails,  // The host's record of the group can not be written.
+  kFalseProof,   // The backup claims on a new link to have an epoch that was never sent.
   // Follow from others.
   kSuspendAborted,  // Some guests of a group had stopped when it was given up.
   kJournalFull,     // An epoch waits for room in the journal.
@@ -75,6 +75,10 @@ inline constexpr size_t kSimFaults = static_cast<size_t>(SimFault::kCount);
 inline constexpr SimFault kFirstLasting = SimFault::kPartition;
 inline constexpr SimFault kFirstByChance = SimFault::kLostWrite;
 inline constexpr SimFault kFirstConsequence = SimFault::kSuspendAborted;
+inline bool IsCommand(SimFault fault) {
+  return fault == SimFault::kHandover || fault == SimFault::kOperatorPromote ||
+         fault == SimFault::kUnprotect;
+}
 inline bool IsLasting(SimFault fault) { return fault >= kFirstLasting && fault < kFirstByChance; }
 inline bool IsByChance(SimFault fault) {
   return fault >= kFirstByChance && fault < kFirstConsequence;
@@ -82,7 +86,14 @@ inline bool IsByChance(SimFault fault) {
 
 const char* SimFaultName(SimFault fault);
 
-// What guests, hypervisor and the host's disk do wrong at an opportunity.
+using SimFaultSet = uint64_t;
+static_assert(kSimFaults <= 64);
+template <typename... Faults>
+constexpr SimFaultSet FaultsOf(Faults... faults) {
+  return (SimFaultSet{0} | ... | (SimFaultSet{1} << static_cast<uint8_t>(faults)));
+}
+
+// What guests, hypervisor, the host's disk and the peer do wrong at an opportunity.
 enum class SimGuestFault : uint8_t {
   kFetchFails,
   kLogLost,
@@ -94,6 +105,7 @@ enum class SimGuestFault : uint8_t {
   kRunAnswerLost,
   kAbandonFails,
   kRecordFails,
+  kFalseProof,
   kCount,
 };
 

@@ -117,6 +117,7 @@ void SimGuard::Drive() {
   }
   if (destroyed_.has_value()) {
     recovery_->OnGuestsDestroyed(*std::exchange(destroyed_, std::nullopt), now_ns);
+    if (life_.dead()) return;
   }
   if (recovery_->outcome() != Recovery::Outcome::kNotYet) OnRecovered();
 }
@@ -184,7 +185,9 @@ void SimGuard::DestroyGuests() {
 }
 
 void SimGuard::Report(const char* cause) {
-  if (!life_.dead()) world_.Trace(absl::StrCat("host ", host_, " guard: ", cause));
+  if (!life_.Acts()) return;
+  world_.Trace(absl::StrCat("host ", host_, " guard: ", cause));
+  world_.Tell("guard", "without an engine", cause);
 }
 
 // Output first, then an engine that looks for a backup.
@@ -222,6 +225,9 @@ void SimGuard::AfterEngine() {
       absl::StrCat("host ", host_, " engine ended: ", engine_->driver().primary().cause()));
   const bool by_right = end == PrimaryEnd::kUnprotected || end == PrimaryEnd::kGuestEnded;
   if (by_right) world_.checks_.OnProtectionEnded(world_.arbiter_.truth(), group().owner());
+  if (end == PrimaryEnd::kGuestEnded && group().AllEnded()) {
+    world_.Tell("guard", "ending", "all guests of the group have ended");
+  }
   Later(world_.random_.Between(1, 10) * kNsPerMs, [this, by_right, engine = engine_] {
     if (engine_ != engine) return;
     DropEngine();

@@ -125,9 +125,19 @@ SuspendMethod::State SimGuest::Poll() {
 
 absl::Status SimGuest::Resume() {
   if (ended()) return Gone();
-  ++suspend_request_;
-  const bool was = std::exchange(suspended_, false);
-  if (was && group_.OthersRun(this)) group_.world().suspend_aborted();
+  SimGuestWorld& world = group_.world();
+  const uint64_t request = ++suspend_request_;
+  if (!suspended_) return absl::OkStatus();
+  if (group_.OthersRun(this)) world.suspend_aborted();
+  if (world.resume_ns == 0) {
+    suspended_ = false;
+    return absl::OkStatus();
+  }
+  world.scheduler.After(world.random.Between(0, world.resume_ns), [this, request] {
+    if (suspend_request_ != request) return;
+    suspended_ = false;
+    group_.Wake();
+  });
   return absl::OkStatus();
 }
 
@@ -148,6 +158,11 @@ bool SimGroup::AllStopped() const {
 
 bool SimGroup::AnyEnded() const {
   return std::any_of(guests_.begin(), guests_.end(),
+                     [](const std::unique_ptr<SimGuest>& guest) { return guest->ended(); });
+}
+
+bool SimGroup::AllEnded() const {
+  return std::all_of(guests_.begin(), guests_.end(),
                      [](const std::unique_ptr<SimGuest>& guest) { return guest->ended(); });
 }
 

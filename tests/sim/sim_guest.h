@@ -28,9 +28,9 @@ struct SimGuestWorld {
   Random& random;
   SimChecks& checks;
   SimChances<SimGuestFault> chances{random};
-  uint32_t run_fails_once = 0;    // So many calls of Run() fail.
   bool bursts = true;             // Now and then guests write more than an epoch holds.
   bool rebuild_releases = false;  // A buffer that is built anew lets go what it held.
+  int64_t resume_ns = 0;          // A guest that is let go runs so much later at most.
   uint64_t next_capture = 1;
   // With coded pages guests also write what stands elsewhere already, and write it again.
   std::optional<Random> copies = std::nullopt;
@@ -104,6 +104,7 @@ class SimGroup {
   std::vector<std::unique_ptr<SimGuest>>& guests() { return guests_; }
   bool AllStopped() const;
   bool AnyEnded() const;
+  bool AllEnded() const;
   bool AnyVanished() const;
   bool AllVanished() const;
   bool OthersRun(const SimGuest* guest) const;

@@ -24,8 +24,8 @@ static_assert(static_cast<uint8_t>(kFirstConsequence) - kOfGuests ==
 
 // How often each comes, out of 1000 opportunities, while it may.
 constexpr std::array<uint32_t, static_cast<size_t>(kFirstConsequence) - kOfWire> kPerMille = {
-    20,  300, 300, 600, 600, 30,  200, 400, 300, 600,  // Wire and arbiter.
-    400, 100, 500, 400, 150, 500, 500, 500, 300, 500,  // Guests and record.
+    20,  300, 300, 600, 600, 30,  200, 400, 300, 600,       // Wire and arbiter.
+    400, 100, 500, 400, 150, 500, 500, 500, 300, 500, 500,  // Guests, record and peer.
 };
 
 }  // namespace
@@ -33,12 +33,12 @@ constexpr std::array<uint32_t, static_cast<size_t>(kFirstConsequence) - kOfWire>
 // A seed draws how long it is bad, how often, and which kinds there are at all.
 void SimWorld::InjectFaults() {
   network_.chances().SetObserver([this](SimWireFault fault) {
-    Strike(static_cast<SimFault>(kOfWire + static_cast<uint8_t>(fault)));
+    StrikeIn(static_cast<SimFault>(kOfWire + static_cast<uint8_t>(fault)), States());
   });
   guests_.chances.SetObserver([this](SimGuestFault fault) {
-    Strike(static_cast<SimFault>(kOfGuests + static_cast<uint8_t>(fault)));
+    StrikeIn(static_cast<SimFault>(kOfGuests + static_cast<uint8_t>(fault)), StatesNear(actor_));
   });
-  guests_.suspend_aborted = [this] { Strike(SimFault::kSuspendAborted); };
+  guests_.suspend_aborted = [this] { StrikeIn(SimFault::kSuspendAborted, StatesNear(actor_)); };
   victim_ = static_cast<SimProcess>(seed_ % kSimProcesses);
   victim_events_ = 1 + seed_ / kSimProcesses % kVictimEvents[static_cast<size_t>(victim_)];
   faults_over_ns_ = random_.Between(1000, 5000) * kNsPerMs;
@@ -56,33 +56,38 @@ void SimWorld::InjectFaults() {
     const SimFault fault = kinds[random_.Below(kinds.size())];
     scheduler_.At(when_ns, [this, fault] {
       if (faults_over_) return;
-      const int owner = OwnerHost();
-      Inject(fault, owner < 0 ? 0 : owner);
+      Inject(fault, PrimaryHost(), /*leads=*/false);
     });
     when_ns += random_.Between(mean_ns / 4, mean_ns * 2);
   }
 }
 
-// `host`: where the fault is at home, if it is at home on a host. May be called from the middle of
-// a process' turn.
-void SimWorld::Inject(SimFault fault, int host) {
-  const int64_t length_ns = random_.Chance(1, 2) ? random_.Between(1, 60) * kNsPerMs
-                                                 : random_.Between(60, 1500) * kNsPerMs;
-  if (IsLasting(fault)) return InjectLasting(fault, length_ns);
+// Whether there was anything to strike. `near`: the host to look at first, if the fault is at home
+// on a host. `leads`: it is to last. May be called from the middle of a process' turn.
+bool SimWorld::Inject(SimFault fault, int near, bool leads) {
+  // The clock that jumps is any host's.
+  if (fault == SimFault::kClockJump) near = random_.Chance(1, 2) ? near : 1 - near;
+  const int64_t length_ns = leads                  ? random_.Between(60, 300) * kNsPerMs
+                            : random_.Chance(1, 2) ? random_.Between(1, 60) * kNsPerMs
+                                                   : random_.Between(60, 1500) * kNsPerMs;
+  if (IsLasting(fault)) {
+    InjectLasting(fault, leads ? length_ns * 5 : length_ns);
+    return true;
+  }
   if (IsByChance(fault)) {
-    const bool surely = random_.Chance(1, 2);
+    const bool surely = leads || random_.Chance(1, 2);
     const uint8_t kind = static_cast<uint8_t>(fault);
     // What comes surely comes again and again, so not for long.
-    return InjectByChance(fault, surely ? std::min(length_ns, 30 * kNsPerMs) : length_ns,
-                          surely ? 1000 : kPerMille[kind - kOfWire]);
+    const bool shorter = surely && !leads;
+    InjectByChance(fault, shorter ? std::min(length_ns, 30 * kNsPerMs) : length_ns,
+                   surely ? 1000 : kPerMille[kind - kOfWire]);
+    return true;
   }
-  const ProtocolStates states = States();
-  if (InjectOnce(fault, host)) StrikeIn(fault, states);
+  return InjectOnce(fault, near) || InjectOnce(fault, 1 - near);
 }
 
 void SimWorld::InjectLasting(SimFault fault, int64_t length_ns) {
-  const int owner = OwnerHost();
-  const int primary = owner < 0 ? 0 : owner;
+  const int primary = PrimaryHost();
   const int backup = 1 - primary;
   const int64_t until_ns = scheduler_.now_ns() + length_ns;
   const auto cut = [this](int one, int other, int64_t end_ns) {
@@ -91,7 +96,7 @@ void SimWorld::InjectLasting(SimFault fault, int64_t length_ns) {
   };
   int64_t& in_force_ns = in_force_until_ns_[static_cast<size_t>(fault)];
   in_force_ns = std::max(in_force_ns, until_ns);
-  Strike(fault);
+  StrikeIn(fault, States());
   switch (fault) {
     case SimFault::kPartition:
       return cut(0, 1, until_ns);
@@ -149,8 +154,25 @@ void SimWorld::InjectByChance(SimFault fault, int64_t length_ns, uint32_t per_mi
   scheduler_.After(length_ns, [this, guest] { guests_.chances.Set(guest, 0); });
 }
 
-// Whether there was anything to strike.
+// Whether there was anything to strike on this host.
 bool SimWorld::InjectOnce(SimFault fault, int host) {
+  if (IsCommand(fault)) {
+    if (!HasServer(fault, host)) return false;
+    // It comes between two turns.
+    scheduler_.After(0, [this, fault, host] {
+      if (faults_over_ || !HasServer(fault, host)) return;
+      StrikeIn(fault, StatesNear(host));
+      InjectOperator(fault, host);
+    });
+    return true;
+  }
+  const ProtocolStates states = StatesNear(host);
+  if (!InjectHere(fault, host)) return false;
+  StrikeIn(fault, states);
+  return true;
+}
+
+bool SimWorld::InjectHere(SimFault fault, int host) {
   SimEngine* const engine = EngineAt(host);
   switch (fault) {
     case SimFault::kChannelLost:
@@ -160,25 +182,13 @@ bool SimWorld::InjectOnce(SimFault fault, int host) {
     case SimFault::kOldAck:
       return engine != nullptr && engine->LandOldAck();
     case SimFault::kClockJump:
-      JumpClock(static_cast<int>(random_.Below(2)));
-      return true;
-    case SimFault::kRunFailsOnce:
-      guests_.run_fails_once = 1;
+      JumpClock(host);
       return true;
     case SimFault::kGuestShutdown:
     case SimFault::kGuestCrash:
     case SimFault::kGuestVanish:
     case SimFault::kBurst:
       return InjectGuest(fault, host);
-    case SimFault::kHandover:
-    case SimFault::kOperatorPromote:
-    case SimFault::kUnprotect:
-      // A command comes between two turns.
-      scheduler_.After(0, [this, fault, host] {
-        const ProtocolStates states = States();
-        if (!faults_over_ && InjectOperator(fault, host)) StrikeIn(fault, states);
-      });
-      return false;
     default:
       return InjectProcess(fault, host);
   }
@@ -193,10 +203,7 @@ void SimWorld::JumpClock(int host) {
 }
 
 bool SimWorld::InjectProcess(SimFault fault, int host) {
-  // On whichever host there is one.
-  const int other = hosts_[host].session != nullptr ? host : 1 - host;
-  const std::shared_ptr<SimSession> session = hosts_[other].session;
-  const std::shared_ptr<SimGuard> guard = hosts_[host].guard;
+  const Host& here = hosts_[host];
   const int64_t until_ns = scheduler_.now_ns() + random_.Between(20, 1500) * kNsPerMs;
   switch (fault) {
     case SimFault::kEngineCrash:
@@ -208,21 +215,21 @@ bool SimWorld::InjectProcess(SimFault fault, int host) {
     case SimFault::kGuardCrash:
       return CrashGuard(host);
     case SimFault::kGuardHang:
-      if (guard == nullptr) return false;
-      guard->HangUntil(until_ns);
+      if (here.guard == nullptr) return false;
+      here.guard->HangUntil(until_ns);
       return true;
     case SimFault::kSessionCrash:
-      return CrashSession(other);
+      return CrashSession(host);
     case SimFault::kSessionHang:
-      if (session == nullptr) return false;
-      session->loop().HangUntil(until_ns);
+      if (here.session == nullptr) return false;
+      here.session->loop().HangUntil(until_ns);
       return true;
     case SimFault::kListenerCrash:
-      return CrashListener(1 - host);
+      return here.copy == nullptr && CrashListener(host);
     case SimFault::kPrimaryHostCrash:
-      return CrashHost(host);
+      return here.copy != nullptr && CrashHost(host);
     case SimFault::kBackupHostCrash:
-      return CrashHost(1 - host);
+      return here.copy == nullptr && CrashHost(host);
     default:
       return false;
   }
@@ -244,41 +251,56 @@ bool SimWorld::InjectGuest(SimFault fault, int host) {
   if (hosts_[host].copy == nullptr) return false;
   SimGroup& group = *hosts_[host].copy;
   if (fault == SimFault::kBurst) {
+    if (group.AllStopped()) return false;
     for (int i = 0; i < 20; ++i) {
       for (const auto& one : group.guests()) one->RunSlice(true);
     }
     return true;
   }
+  const DomainEnd shut = random_.Chance(1, 2) ? DomainEnd::kShutdown : DomainEnd::kReboot;
+  const DomainEnd end = fault == SimFault::kGuestShutdown ? shut
+                        : fault == SimFault::kGuestCrash  ? DomainEnd::kCrash
+                                                          : DomainEnd::kVanished;
+  if (random_.Chance(1, 3)) {
+    if (group.AllEnded()) return false;
+    for (const auto& one : group.guests()) one->EndAs(end);
+    return true;
+  }
   SimGuest& guest = *group.guests()[random_.Below(config_.guests)];
   if (guest.ended()) return false;
-  const DomainEnd shut = random_.Chance(1, 2) ? DomainEnd::kShutdown : DomainEnd::kReboot;
-  guest.EndAs(fault == SimFault::kGuestShutdown ? shut
-              : fault == SimFault::kGuestCrash  ? DomainEnd::kCrash
-                                                : DomainEnd::kVanished);
+  guest.EndAs(end);
   return true;
 }
 
-bool SimWorld::InjectOperator(SimFault fault, int host) {
-  SimEngine* const engine = EngineAt(host);
-  if (fault == SimFault::kOperatorPromote) {
-    const std::shared_ptr<SimSession>& session = hosts_[1 - host].session;
-    if (session == nullptr || session->loop().hung() || !session->driver().Promote().ok()) {
-      return false;
-    }
-    if (!session->life().dead()) session->loop().Wake();
-    return true;
+// Whether a process is there that takes an operator's command.
+bool SimWorld::HasServer(SimFault command, int host) const {
+  if (command == SimFault::kOperatorPromote) {
+    return hosts_[host].session != nullptr && !hosts_[host].session->loop().hung();
   }
-  if (engine == nullptr || engine->loop().hung()) return false;
+  SimEngine* const engine = EngineAt(host);
+  return engine != nullptr && !engine->loop().hung() &&
+         engine->driver().primary().end() == PrimaryEnd::kNotYet;
+}
+
+// Whatever becomes of the command: it may come at a bad moment.
+void SimWorld::InjectOperator(SimFault fault, int host) {
+  if (fault == SimFault::kOperatorPromote) {
+    const std::shared_ptr<SimSession> session = hosts_[host].session;
+    session->driver().Promote().IgnoreError();
+    if (!session->life().dead()) session->loop().Wake();
+    return;
+  }
+  SimEngine& engine = *EngineAt(host);
   if (fault == SimFault::kHandover) {
-    if (!engine->driver().RequestHandover().ok()) return false;
+    engine.driver().RequestHandover().IgnoreError();
   } else {
     // As the engine's command does: written down before it is done.
+    actor_ = host;
     const bool held = hosts_[host].record->phase == GroupPhase::kProtecting;
-    if (held && !SavePhase(host, GroupPhase::kEnding, engine->life()).ok()) return false;
-    engine->driver().Unprotect();
+    if (held && !SavePhase(host, GroupPhase::kEnding, engine.life()).ok()) return;
+    engine.driver().Unprotect();
   }
-  engine->loop().Wake();
-  return true;
+  engine.loop().Wake();
 }
 
 }  // namespace haven

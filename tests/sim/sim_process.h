@@ -50,7 +50,9 @@ struct SimShared {
   const SimConfig& config;
   std::function<void(const std::string&)> trace;
   std::function<void(SimProcess, int)> event;  // A process acts.
-  std::function<void(SimFault)> strike;        // A fault takes effect.
+  std::function<void(SimFault, int)> strike;   // A fault takes effect on a host.
+  // A state machine reports something, in this state.
+  std::function<void(const char* who, const char* state, const char* cause)> tell;
 };
 
 // Calls `poll` soon after every Wake(), and at the time that `next_wake` names.

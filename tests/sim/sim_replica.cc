@@ -30,10 +30,6 @@ absl::Status SimReplica::Run() {
   if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!abandoned_);
   if (running_) return absl::OkStatus();
-  if (world_.run_fails_once > 0) {
-    --world_.run_fails_once;
-    return absl::UnavailableError("simulated: this guest does not start yet");
-  }
   if (world_.chances.Happens(SimGuestFault::kRunFails)) {
     return absl::UnavailableError("simulated: the toolstack does not answer");
   }

@@ -79,6 +79,7 @@ SimSession::~SimSession() {
 
 void SimSession::Start(const SimCall& call) {
   caller_ = call;
+  if (!life_.Acts()) return;
   driver_->Start(call.hello);
   if (!life_.dead()) loop_.Wake();
 }
@@ -126,9 +127,11 @@ bool SimSession::MayStop() const {
          state == Backup::State::kWaiting;
 }
 
+// A process may die, or something may befall it, in each of its states, however short.
 void SimSession::OnReport(const char* cause) {
-  if (cause == nullptr || driver_ == nullptr) return;
+  if (cause == nullptr || driver_ == nullptr || !life_.Acts()) return;
   const Backup& backup = driver_->backup();
+  shared_.tell("backup", Backup::StateName(backup.state()), cause);
   shared_.trace(absl::StrCat("host ", host_, " session: ", cause, " [",
                              Backup::StateName(backup.state()), " link ", backup.link(),
                              " committed ", backup.committed(), "]"));
@@ -211,6 +214,10 @@ void SimSession::OfferLink(LinkOffer offer) {
   SimLink::Join(remote_.beats, lanes_.beats);
   writer_ = engine_;
   Push(LinkMade{offer.link, lanes_.data.get(), lanes_.beats.get(), peer_block_});
+  if (shared_.guests.chances.Happens(SimGuestFault::kFalseProof)) {
+    constexpr Epoch kNeverSent = 1'000'000;
+    offer.committed_epoch += kNeverSent;
+  }
   SimChannel::Send(channel_, host_,
                    [weak = engine_, attempt = link_attempt_, offer,
                     remote = std::exchange(remote_, SimLanes{})] {

@@ -12,15 +12,8 @@ namespace haven {
 
 namespace {
 
-// An ambush does not always strike at the first occasion.
+// An ambush that is not eager does not always strike at the first occasion.
 constexpr uint64_t kOccasions = 3;
-constexpr uint64_t kAmbushes = 3;
-
-// What has this consequence.
-SimFault CauseOf(SimFault fault) {
-  if (fault == SimFault::kSuspendAborted) return SimFault::kSuspendIgnored;
-  return fault == SimFault::kJournalFull ? SimFault::kApplyStall : fault;
-}
 
 }  // namespace
 
@@ -33,6 +26,7 @@ void SimWorld::OnEvent(SimProcess process, int host) {
     CrashProcess(process, host);
   }
   Look();
+  actor_ = host;
 }
 
 ProtocolStates SimWorld::StatesAt(int host) const {
@@ -52,6 +46,15 @@ ProtocolStates SimWorld::StatesAt(int host) const {
   return guard == SimGuardState::kCount ? states : states | SetOf(guard);
 }
 
+// What a fault at this host meets: where there is a copy of the guests, not what becomes of another
+// copy, since one of the two is deposed.
+ProtocolStates SimWorld::StatesNear(int host) const {
+  const Host& here = hosts_[host];
+  const bool copy = here.copy != nullptr || here.record.has_value();
+  const ProtocolStates others = StatesAt(1 - host);
+  return StatesAt(host) | (copy && here.session == nullptr ? others & kSessionStates : others);
+}
+
 // Faults that last meet every state that comes while they do.
 void SimWorld::Look() {
   const ProtocolStates states = States();
@@ -68,10 +71,13 @@ void SimWorld::Look() {
   for (size_t i = 0; i < ambushes_.size(); ++i) {
     const Ambush ambush = ambushes_[i];
     const ProtocolStates state = ProtocolStates{1} << ambush.state;
-    if ((States() & state) == 0 || !random_.Chance(1, kOccasions)) continue;
-    ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i));
+    if ((states & state) == 0) continue;
+    if (!ambush.eager && !random_.Chance(1, kOccasions)) continue;
+    const int near = (StatesAt(0) & state) != 0 ? 0 : 1;
+    // Without anything to strike it waits for another occasion.
+    if (!Inject(ambush.fault, near, ambush.leads)) continue;
     Trace(absl::StrCat("ambush in ", ProtocolStateName(ambush.state)));
-    Inject(ambush.fault, (StatesAt(0) & state) != 0 ? 0 : 1);
+    ambushes_.erase(ambushes_.begin() + static_cast<ptrdiff_t>(i));
     break;
   }
   ambushed_ = 0;
@@ -83,72 +89,13 @@ bool SimWorld::InForce(SimFault fault) const {
   return scheduler_.now_ns() < in_force_until_ns_[static_cast<size_t>(fault)];
 }
 
-void SimWorld::Strike(SimFault fault) { StrikeIn(fault, States()); }
-
 void SimWorld::StrikeIn(SimFault fault, ProtocolStates states) {
   result_.coverage.Count(fault, states);
   if (trace_) Trace(absl::StrCat("fault ", SimFaultName(fault)));
 }
 
-// Rare states are met by those who wait for them: the seed names a few pairs, so that over many
-// seeds each has its turn, and something that leads to the state.
-void SimWorld::SetAmbushes() {
-  constexpr uint64_t kPairs = uint64_t{kSimFaults} * kProtocolStates;
-  constexpr uint64_t kStride = 389;  // Prime to the number of pairs: neighbours are of all kinds.
-  static_assert(kPairs % kStride != 0);
-  for (uint64_t i = 0; i < kAmbushes; ++i) {
-    const uint64_t pair = (seed_ * kAmbushes + i) * kStride % kPairs;
-    const SimFault fault = static_cast<SimFault>(pair % kSimFaults);
-    const ProtocolState state = static_cast<ProtocolState>(pair / kSimFaults);
-    SetAmbush(CauseOf(fault), state);
-    LeadTo(state);
-  }
-}
-
-void SimWorld::SetAmbush(SimFault fault, ProtocolState state) {
-  ambushes_.push_back({fault, state});
-  ambushed_ |= ProtocolStates{1} << state;
-}
-
-// What brings the world into that state, one way or another.
-void SimWorld::LeadTo(ProtocolState state) {
-  using Copy = Backup::State;
-  const ProtocolState protected_state = StateOf(Primary::Role::kProtected);
-  const bool either = random_.Chance(1, 2);
-  const ProtocolStates one = ProtocolStates{1} << state;
-  const auto in = [one](ProtocolStates states) { return (one & states) != 0; };
-  if (in(SetOf(Copy::kClaiming, Copy::kCuttingOff, Copy::kReading, Copy::kApplying,
-               Copy::kPreparing, Copy::kStarting, Copy::kRunning, Copy::kHandingBack,
-               SimGuardState::kDeposed, SimGuardState::kDestroying))) {
-    SetAmbush(either                 ? SimFault::kHandover
-              : random_.Chance(1, 2) ? SimFault::kPrimaryHostCrash
-                                     : SimFault::kPartition,
-              protected_state);
-  }
-  if (in(SetOf(Copy::kHandingBack))) {
-    SetAmbush(either ? SimFault::kRevokeFails : SimFault::kPrepareFails, StateOf(Copy::kClaiming));
-  }
-  if (in(SetOf(SimGuardState::kDeposed))) {
-    SetAmbush(either ? SimFault::kArbiterCutPrimary : SimFault::kRecordFails,
-              StateOf(Copy::kStarting));
-  }
-  if (in(SetOf(Copy::kStale, Copy::kAdopting, SimGuardState::kClaiming, SimGuardState::kOpening))) {
-    SetAmbush(SimFault::kEngineCrash, protected_state);
-  }
-  if (in(SetOf(SimGuardState::kPaused))) {
-    SetAmbush(SimFault::kArbiterCutPrimary, StateOf(SimGuardState::kClaiming));
-    SetAmbush(SimFault::kEngineCrash, protected_state);
-  }
-  if (in(SetOf(SimGuardState::kAbsent))) SetAmbush(SimFault::kGuardCrash, protected_state);
-  if (in(SetOf(Copy::kAbandoning, SimGuardState::kEnding, Primary::Role::kEnded))) {
-    SetAmbush(SimFault::kUnprotect, protected_state);
-  }
-  if (in(SetOf(Primary::Phase::kTakingBack))) {
-    SetAmbush(SimFault::kSuspendIgnored, StateOf(Primary::Phase::kStopping));
-  }
-  if (in(SetOf(Primary::Phase::kRebuilding))) {
-    SetAmbush(SimFault::kOutputFails, StateOf(Primary::Phase::kBarrier));
-  }
+void SimWorld::Tell(const char* who, const char* state, const char* cause) {
+  result_.coverage.Tell(absl::StrCat(who, ", ", state, ": ", cause));
 }
 
 }  // namespace haven

@@ -81,6 +81,7 @@ void SimWorld::Configure() {
   config_.hang_ns = random_.Between(200, 800) * kNsPerMs;
   config_.revoke_kills = random_.Chance(1, 4);
   guests_.rebuild_releases = random_.Chance(1, 2);
+  if (random_.Chance(1, 2)) guests_.resume_ns = random_.Between(10 * kNsPerUs, 3 * kNsPerMs);
   if (random_.Chance(1, 3)) MakeRoomy();
 }
 
@@ -191,6 +192,13 @@ int SimWorld::OwnerHost() const {
   return -1;
 }
 
+// Of the copy that the register names; of the other one, if that is not running yet.
+int SimWorld::PrimaryHost() const {
+  const int owner = OwnerHost();
+  if (owner >= 0) return owner;
+  return HasCopy(1) ? 1 : 0;
+}
+
 bool SimWorld::RunUntil(int64_t end_ns, bool stop_at_rest) {
   while (checks_.violation().empty() && !lost_ && scheduler_.Step(end_ns)) {
     if (stop_at_rest && AtRest()) return true;
@@ -209,7 +217,6 @@ SimResult SimWorld::Run() {
   SlowSessions();
   network_.Heal();
   guests_.chances.Clear();
-  guests_.run_fails_once = 0;
   Trace("faults are over");
   const bool rests = RunUntil(faults_over_ns_ + kRestNs, true);
   // A request that is carried out after the death of who asked: two faults in one.

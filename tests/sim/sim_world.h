@@ -62,6 +62,8 @@ class SimWorld {
   struct Ambush {
     SimFault fault;
     ProtocolState state;
+    bool eager = false;  // At the first occasion.
+    bool leads = false;  // To another state, so it takes effect for certain, and for long.
   };
 
   // sim_world.cc: the whole.
@@ -78,6 +80,7 @@ class SimWorld {
   bool HasCopy(int host) const { return hosts_[host].copy != nullptr; }
   SimEngine* EngineAt(int host) const;
   int OwnerHost() const;
+  int PrimaryHost() const;
   bool AtRest() const;
   bool RunUntil(int64_t end_ns, bool stop_at_rest);
   std::string Describe() const;
@@ -121,28 +124,33 @@ class SimWorld {
   void ProbeFailStop();
   void ProbeShortCut();
 
-  // sim_watch.cc: events and states, and the faults that wait for them.
+  // sim_ambush.cc: faults that wait for states.
+  void SetAmbushes();
+  void Lead(SimFault fault, ProtocolState state);
+  void LeadTo(ProtocolState state);
+
+  // sim_watch.cc: events, states, and what has met them.
   void OnEvent(SimProcess process, int host);
+  void Tell(const char* who, const char* state, const char* cause);
   void Look();
   ProtocolStates StatesAt(int host) const;
   ProtocolStates States() const { return StatesAt(0) | StatesAt(1); }
-  void SetAmbushes();
-  void SetAmbush(SimFault fault, ProtocolState state);
-  void LeadTo(ProtocolState state);
-  void Strike(SimFault fault);
+  ProtocolStates StatesNear(int host) const;
   void StrikeIn(SimFault fault, ProtocolStates states);
   bool InForce(SimFault fault) const;
 
   // sim_inject.cc: what goes wrong, and when.
   void InjectFaults();
-  void Inject(SimFault fault, int host);
+  bool Inject(SimFault fault, int near, bool leads);
   void InjectLasting(SimFault fault, int64_t length_ns);
   void SlowSessions();
   void InjectByChance(SimFault fault, int64_t length_ns, uint32_t per_mille);
   bool InjectOnce(SimFault fault, int host);
+  bool InjectHere(SimFault fault, int host);
   bool InjectProcess(SimFault fault, int host);
   bool InjectGuest(SimFault fault, int host);
-  bool InjectOperator(SimFault fault, int host);
+  bool HasServer(SimFault command, int host) const;
+  void InjectOperator(SimFault fault, int host);
   void HangEngine(int host, int64_t until_ns);
   void JumpClock(int host);
 
@@ -168,15 +176,17 @@ class SimWorld {
   SimArbiter arbiter_{network_, checks_};
   SimIds ids_{random_};
   SimConfig config_;
-  SimShared shared_{guests_,
-                    network_,
-                    memory_,
-                    arbiter_,
-                    ids_,
-                    config_,
-                    [this](const std::string& what) { Trace(what); },
-                    [this](SimProcess process, int host) { OnEvent(process, host); },
-                    [this](SimFault fault) { Strike(fault); }};
+  SimShared shared_{
+      guests_,
+      network_,
+      memory_,
+      arbiter_,
+      ids_,
+      config_,
+      [this](const std::string& what) { Trace(what); },
+      [this](SimProcess process, int host) { OnEvent(process, host); },
+      [this](SimFault fault, int host) { StrikeIn(fault, StatesNear(host)); },
+      [this](const char* who, const char* state, const char* cause) { Tell(who, state, cause); }};
 
   std::array<Host, 2> hosts_;
   std::vector<std::shared_ptr<SimGroup>> groups_;  // All that ever were: late events find them.
@@ -191,6 +201,7 @@ class SimWorld {
   SimProcess victim_ = SimProcess::kCount;  // Dies at its event of this number.
   uint64_t victim_events_ = 0;
   bool looking_ = false;
+  int actor_ = 0;  // Whose process acts.
 
   bool faults_over_ = false;
   int64_t faults_over_ns_ = 0;
