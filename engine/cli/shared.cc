@@ -205,6 +205,8 @@ absl::StatusOr<GuardOutcome> RunGuard(const GroupDirectory& directory, const std
   // a large epoch is no sign of death either.
   options.hang_ns = std::max(options.hang_ns, 3 * LongestStepNs(record.journal_bytes));
   options.hang_ns += record.detect_us * kNsPerUs;
+  // Before that it takes hold of its guests, which a slow host does slowly.
+  options.start_ns += 20 * record.detect_us * kNsPerUs;
   Guard guard(
       std::move(options), directory, record,
       [&directory](const GroupRecord& of) {
