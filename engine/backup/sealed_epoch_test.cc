@@ -52,6 +52,15 @@ class SealedEpochTest : public ::testing::Test {
   absl::StatusOr<std::optional<VerifiedEpoch>> Take(const CommitRecord& record) {
     return backup_.reader.OnImmediate(CommitImmediate(record.epoch));
   }
+  // What the header of the first chunk says of itself.
+  void SetSealed(const CommitRecord& record, bool sealed) {
+    ChunkHeader header;
+    uint32_t crc = 0;
+    const std::span<std::byte> slot = backup_.journal.ChunkSlot(record, 0);
+    ASSERT_TRUE(DecodeChunkHeader(slot, &header, &crc).ok());
+    header.sealed = sealed;
+    EncodeChunkHeader(header, slot.first<kChunkHeaderBytes>());
+  }
   void ExpectRefused(const CommitRecord& record, absl::StatusCode code, const std::string& why) {
     const absl::Status status = Take(record).status();
     EXPECT_EQ(status.code(), code) << status;
@@ -95,12 +104,7 @@ TEST_F(SealedEpochTest, ABitThatChangedOnItsWayIsRefusedLikeABadCrc) {
 
 TEST_F(SealedEpochTest, APlainChunkIsRefused) {
   const CommitRecord record = Write(1);
-  ChunkHeader header;
-  uint32_t crc = 0;
-  const std::span<std::byte> slot = backup_.journal.ChunkSlot(record, 0);
-  ASSERT_TRUE(DecodeChunkHeader(slot, &header, &crc).ok());
-  header.sealed = false;
-  EncodeChunkHeader(header, slot.first<kChunkHeaderBytes>());
+  ASSERT_NO_FATAL_FAILURE(SetSealed(record, false));
   ExpectRefused(record, absl::StatusCode::kInvalidArgument, "flags");
 }
 
@@ -155,12 +159,7 @@ class UnsealedEpochTest : public SealedEpochTest {
 
 TEST_F(UnsealedEpochTest, ASealedChunkIsRefused) {
   const CommitRecord record = Write(1);
-  ChunkHeader header;
-  uint32_t crc = 0;
-  const std::span<std::byte> slot = backup_.journal.ChunkSlot(record, 0);
-  ASSERT_TRUE(DecodeChunkHeader(slot, &header, &crc).ok());
-  header.sealed = true;
-  EncodeChunkHeader(header, slot.first<kChunkHeaderBytes>());
+  ASSERT_NO_FATAL_FAILURE(SetSealed(record, true));
   ExpectRefused(record, absl::StatusCode::kInvalidArgument, "no sealing was agreed on");
 }
 
