@@ -20,8 +20,9 @@ struct RamMap {
   uint64_t ram_frames = 0;
 };
 
-// Asks the hypervisor for the type of every frame: about one hypercall for 1024 frames. Frames of
-// the hypervisor (shared info, grant tables), of no memory, and `special` ones are not RAM.
+// Asks the hypervisor for the types of frames, 1024 by one hypercall, until every page that the
+// domain has is found: one page lies at one frame, and nothing else can follow. Frames of the
+// hypervisor (shared info, grant tables), of no memory, and `special` ones are not RAM.
 // FailedPrecondition: a frame is of a type that an HVM or PVH guest does not have (a page table
 // pinned by a PV guest, a broken page), with its number; else errors of the control.
 absl::StatusOr<RamMap> ReadRamMap(XenDomainControl& control);

@@ -3,6 +3,8 @@
 
 #include <xen/hvm/params.h>
 
+#include <algorithm>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "xen/base/interfaces_testing.h"
@@ -43,6 +45,44 @@ TEST(RamMap, RingsOfTheToolstackAreSpecialAndNoRam) {
   EXPECT_THAT(map->special, ElementsAre(90, 91, 95, 96));
   EXPECT_EQ(map->ram_frames, 96u);
   for (const uint64_t frame : map->special) EXPECT_FALSE(IsRam(*map, frame)) << frame;
+}
+
+TEST(RamMap, TheHoleOfASmallGuestIsNotSearched) {
+  constexpr uint64_t kFrames = 1'044'480, kRam = 32'768;
+  FakeDomainControl control(kFrames);
+  std::fill(control.types.begin() + kRam, control.types.end(), 0xf);
+  for (const uint64_t frame : {kFrames - 8, kFrames - 5}) control.types[frame] = 0;
+  control.params[HVM_PARAM_STORE_PFN] = kFrames - 5;
+  control.params[HVM_PARAM_CONSOLE_PFN] = kFrames - 8;
+  control.status.pages = kRam + 2;
+  const auto map = ReadRamMap(control);
+  ASSERT_TRUE(map.ok()) << map.status();
+  EXPECT_EQ(map->ram_frames, kRam);
+  EXPECT_TRUE(IsRam(*map, kRam - 1));
+  EXPECT_THAT(map->special, ElementsAre(kFrames - 8, kFrames - 5));
+  EXPECT_EQ(control.type_calls, 34) << "the 32 of its RAM, one of the hole, and the last";
+}
+
+TEST(RamMap, RamBehindHolesIsFoundWhereverItLies) {
+  FakeDomainControl control(20 * 1024);
+  std::fill(control.types.begin(), control.types.end(), 0xf);
+  for (const uint64_t frame : {0, 9 * 1024, 12 * 1024 + 7, 20 * 1024 - 1}) control.types[frame] = 0;
+  control.status.pages = 4;
+  const auto map = ReadRamMap(control);
+  ASSERT_TRUE(map.ok()) << map.status();
+  EXPECT_EQ(map->ram_frames, 4u);
+  EXPECT_TRUE(IsRam(*map, 9 * 1024));
+  EXPECT_TRUE(IsRam(*map, 12 * 1024 + 7));
+}
+
+TEST(RamMap, PagesThatLieAtNoFrameCostAWholeSearch) {
+  FakeDomainControl control(3000);
+  for (uint64_t i = 160; i < 3000; ++i) control.types[i] = 0xf;
+  control.status.pages = 161;
+  const auto map = ReadRamMap(control);
+  ASSERT_TRUE(map.ok()) << map.status();
+  EXPECT_EQ(map->ram_frames, 160u);
+  EXPECT_EQ(control.type_calls, 3);
 }
 
 TEST(RamMap, ASpecialFrameWithoutAPageIsLeftOut) {

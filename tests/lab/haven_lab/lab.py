@@ -16,6 +16,9 @@ from haven_lab.machine import Machine
 
 # A path in it is the name of a socket: 108 bytes at most.
 _WORK_PATH_MAX = 80
+# Which threads have had the processor, in all and in the last second; and on a Xen host which domains.
+_TOP = "top -bH -n 2 -d 1 -w 200 | grep -v '^$'; if [ -e /dev/xen/privcmd ]; then xl vcpu-list; fi"
+_COLLECT_S = 30
 
 
 class Lab:
@@ -123,11 +126,11 @@ class Lab:
         for machine in self.hosts:
             if machine.agent is not None and machine.agent.lost is None:
                 (folder / f"{machine.name}.running.log").write_text(machine.agent.running_commands())
-                wanted = {"dmesg": "dmesg", "files": f"tail -n +1 {' '.join(self.files)} 2>/dev/null || true"}
+                wanted = {"dmesg": "dmesg", "files": f"tail -n +1 {' '.join(self.files)} 2>/dev/null || true", "top": _TOP}
                 for suffix, command in wanted.items():
                     path = folder / f"{machine.name}.{suffix}"
                     try:
-                        path.write_text(machine.run(command, timeout_s=20).out)
+                        path.write_text(machine.run(command, timeout_s=_COLLECT_S).out)
                     except Exception as error:  # pylint: disable=broad-except
                         path.write_text(f"host {machine.name} did not answer: {error}\n")
         for name in ("*.console", "*.log"):
