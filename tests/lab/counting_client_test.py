@@ -139,7 +139,8 @@ class CountingClientTest(unittest.TestCase):
             ("lost", "was counted as"),
             ("twice", "was counted as"),
             ("shared counter", "common counter"),
-            ("write forgotten", "was written"),
+            # Whichever comes first: a request that happens to read it, or the verification at the end.
+            ("write forgotten", "was written|was acknowledged"),
             ("connection lost", "was lost"),
             ("count goes back", "was told after"),
             ("another page", "another one"),
@@ -147,7 +148,7 @@ class CountingClientTest(unittest.TestCase):
             with self.subTest(fault):
                 code, said = _talk(fault)
                 self.assertEqual(code, 1)
-                self.assertIn(told, said["violation"])
+                self.assertRegex(said["violation"], told)
 
 
 if __name__ == "__main__":
