@@ -6,9 +6,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/replica/control_block.h"
 
 namespace haven {
 namespace {
+
+static_assert(kSealedRecordBytes <= kWantedInlineBytes);
 
 // Device attributes are signed in the interface and never negative in truth.
 uint32_t Count(int value) { return value < 0 ? 0 : static_cast<uint32_t>(value); }
@@ -72,6 +75,11 @@ absl::StatusOr<DeviceLimits> LimitsOf(const DeviceFacts& facts) {
   limits.region_bytes = device.max_mr_size;
   limits.regions = Count(device.max_mr);
   return limits;
+}
+
+uint32_t LessInlineBytes(uint32_t inline_bytes) {
+  // Whole heartbeats: half of a record is of no use inline.
+  return static_cast<uint32_t>(inline_bytes / 2 / kHeartbeatBytes * kHeartbeatBytes);
 }
 
 absl::StatusOr<DeviceFacts> QueryDevice(ibv_context* context, uint8_t port) {

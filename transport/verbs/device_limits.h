@@ -20,8 +20,9 @@ inline constexpr uint32_t kWantedSendDepth = 512;
 inline constexpr uint32_t kWantedReceiveDepth = 1024;
 // READs in flight: more than one is never useful to the engine.
 inline constexpr uint32_t kWantedReadDepth = 4;
-// A heartbeat or a commit record in the request itself spares the device a read of host memory.
-inline constexpr uint32_t kWantedInlineBytes = 256;
+// A heartbeat or a commit record, sealed or not (kSealedRecordBytes), in the request itself spares
+// the device a read of host memory.
+inline constexpr uint32_t kWantedInlineBytes = 384;
 // The wire is full long before this; larger requests only make the requests' own deadline coarse.
 inline constexpr uint32_t kWantedWriteBytes = uint32_t{1} << 20;
 
@@ -54,6 +55,10 @@ struct DeviceFacts {
 // Cuts what is wanted to what the device has. FailedPrecondition: it is of no use, the message says
 // why (iWARP, no READ, too small queues or messages); Unavailable: the port is not up.
 absl::StatusOr<DeviceLimits> LimitsOf(const DeviceFacts& facts);
+
+// What to ask for after a device has refused `inline_bytes`, which is not 0: about half, down to a
+// heartbeat's 64 bytes, then 0.
+uint32_t LessInlineBytes(uint32_t inline_bytes);
 
 // Asks the device. Besides the errors above: Unavailable, it does not answer.
 absl::StatusOr<DeviceFacts> QueryDevice(ibv_context* context, uint8_t port);

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "absl/strings/string_view.h"
 
 namespace haven {
@@ -73,6 +75,13 @@ TEST(DeviceLimits, TheCompletionQueueNeverOverruns) {
     EXPECT_GE(limits->send_depth, kLeastQueueDepth);
     EXPECT_GE(limits->receive_depth, kLeastQueueDepth);
   }
+}
+
+TEST(DeviceLimits, ADeviceThatRefusesSoMuchInlineIsAskedForLess) {
+  EXPECT_EQ(LimitsOf(SoftRoce())->inline_bytes, kWantedInlineBytes);
+  std::vector<uint32_t> asked = {kWantedInlineBytes};
+  while (asked.back() != 0) asked.push_back(LessInlineBytes(asked.back()));
+  EXPECT_EQ(asked, (std::vector<uint32_t>{384, 192, 64, 0})) << "all but 0 take a heartbeat";
 }
 
 TEST(DeviceLimits, IwarpIsRefusedWithTheReason) {

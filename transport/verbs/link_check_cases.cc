@@ -132,8 +132,10 @@ constexpr CompletionResult kOk = CompletionResult::kOk;
 constexpr CompletionKind kWrite = CompletionKind::kWrite;
 
 Note Sizes(Checker& checker) {
-  // Around the inline limit, the page, the MTU, and the largest request.
-  constexpr std::array<uint32_t, 13> kSizes = {0,    1,    64,    255,           256,     257, 4095,
+  // Commit records (352 bytes, sealed 368); around the inline limit of most devices, the page, the
+  // MTU, and the largest request.
+  constexpr std::array<uint32_t, 18> kSizes = {0,    1,    64,    255,           256,     257,
+                                               352,  368,  383,   384,           385,     4095,
                                                4096, 4097, 65536, (1 << 20) - 1, 1 << 20, 3};
   uint64_t id = 100;
   for (const uint32_t bytes : kSizes) {

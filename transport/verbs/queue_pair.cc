@@ -58,7 +58,7 @@ absl::Status CmQueuePair::MakeQueues(const Rail& rail) {
                       completion_channel_, 0);
   if (cq_ == nullptr) return QueueError(rail, "a completion queue", errno);
   // Not every device says how much it takes inline; it refuses what is too much.
-  for (uint32_t inline_bytes = limits.inline_bytes;; inline_bytes /= 2) {
+  for (uint32_t inline_bytes = limits.inline_bytes;; inline_bytes = LessInlineBytes(inline_bytes)) {
     ibv_qp_init_attr attributes = {};
     attributes.send_cq = cq_;
     attributes.recv_cq = cq_;

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "engine/base/manual_clock.h"
+#include "engine/replica/control_block.h"
+#include "transport/verbs/device_limits.h"
 #include "transport/verbs/fake_queue_pair_testing.h"
 
 namespace haven {
@@ -133,6 +135,28 @@ TEST_F(VerbsLinkTest, ADeviceWithoutInlineGetsNone) {
   Make();
   ASSERT_TRUE(Post(Write(1, 8)).ok());
   EXPECT_EQ(device_.sent.back().flags & IBV_SEND_INLINE, 0u);
+}
+
+// What the engine posts by itself: a heartbeat, a commit record, and one that is sealed.
+TEST_F(VerbsLinkTest, ACommitRecordIsInlineWhereTheDeviceTakesWhatIsWanted) {
+  device_.limits.inline_bytes = kWantedInlineBytes;
+  Make();
+  for (const uint64_t bytes : {kHeartbeatBytes, kCommitRecordBytes, kSealedRecordBytes}) {
+    ASSERT_TRUE(Post(Write(1, static_cast<uint32_t>(bytes))).ok());
+    EXPECT_NE(device_.sent.back().flags & IBV_SEND_INLINE, 0u) << bytes;
+  }
+}
+
+TEST_F(VerbsLinkTest, ACommitRecordIsReadByADeviceThatTakesLessInline) {
+  device_.limits.inline_bytes = 256;
+  Make();
+  ASSERT_TRUE(Post(Write(1, static_cast<uint32_t>(kHeartbeatBytes))).ok());
+  EXPECT_NE(device_.sent.back().flags & IBV_SEND_INLINE, 0u);
+  for (const uint64_t bytes : {kCommitRecordBytes, kSealedRecordBytes}) {
+    ASSERT_TRUE(Post(Write(2, static_cast<uint32_t>(bytes))).ok());
+    EXPECT_EQ(device_.sent.back().flags & IBV_SEND_INLINE, 0u) << bytes;
+    EXPECT_EQ(device_.sent.back().lkey, 222u) << "it needs the region's key";
+  }
 }
 
 TEST_F(VerbsLinkTest, OnlyWantedCompletionsAreReported) {
