@@ -29,8 +29,8 @@ class LinkOwner {
 };
 
 struct VerbsLinkOptions {
-  // How long the oldest request may be outstanding without any completion. Longer than the device
-  // itself tries (QueuePairOptions), so that it normally speaks first.
+  // How long requests may be outstanding without one that finishes. Longer than the device itself
+  // tries (QueuePairOptions), so that it normally speaks first.
   int64_t request_timeout_ns = 8 * kNsPerSecond;
   // How often a link that has nothing to report asks whether the peer has left.
   int64_t look_interval_ns = 250 * kNsPerMs;
@@ -59,7 +59,8 @@ struct VerbsLinkParts {
 // - the peer has destroyed its queue pair or the device has gone: kRetry, noticed by the next
 //   ArmEvent, or by a Poll with nothing to return, at most look_interval_ns after the fact. What
 //   the peer sent before its end can still be polled;
-// - nothing has finished for request_timeout_ns although requests are outstanding: kRetry;
+// - no request has finished for request_timeout_ns although some are outstanding, whatever arrives
+//   meanwhile: kRetry;
 // - the device reports something impossible: kOther.
 // The other requests are reported as kFlushed. With no request at hand the completion is
 // {id 0, kImmediate}.
@@ -134,7 +135,7 @@ class VerbsLink final : public Link {
   bool TakeSend(const ibv_wc& wc, Completion& out);
   bool TakeReceive(const ibv_wc& wc, Completion& out);
   size_t ReportFailure(std::span<Completion> out);
-  void Watch();
+  void Watch(bool idle);
   void Look();
   void Fail(Failure failure, CompletionResult result);
 
@@ -148,7 +149,7 @@ class VerbsLink final : public Link {
   bool failure_reported_ = false;
   bool receives_flushed_ = false;
   bool armed_ = false;
-  // When progress was last seen, as far as it was looked at; 0: look again.
+  // When a request was last seen to finish, as far as it was looked at; 0: look again.
   int64_t progress_ns_ = 0;
   int64_t looked_ns_ = 0;
 

@@ -142,10 +142,11 @@ bool VerbsLink::PostReceiveBatch(uint32_t count) {
 size_t VerbsLink::Poll(std::span<Completion> out) {
   if (failure_ == Failure::kRevoked || out.empty()) return 0;
   size_t count = TakeCompletions(out);
-  if (count == 0 && failure_ == Failure::kNone) {
-    Watch();
+  // Behind a full answer may wait what the clock would miss.
+  if (failure_ == Failure::kNone && count < out.size()) {
+    Watch(/*idle=*/count == 0);
     // Its last immediates may have come between the look above and its end.
-    if (failure_ != Failure::kNone) count = TakeCompletions(out);
+    if (failure_ != Failure::kNone) count += TakeCompletions(out.subspan(count));
   }
   if (failure_ != Failure::kNone) count += ReportFailure(out.subspan(count));
   return count;
@@ -160,7 +161,6 @@ size_t VerbsLink::TakeCompletions(std::span<Completion> out) {
     if (got < 0) Fail(Failure::kDevice, CompletionResult::kOther);
     if (got <= 0) break;
     armed_ = false;
-    progress_ns_ = 0;
     for (size_t i = 0; i < static_cast<size_t>(got); ++i) {
       const bool receive = (done[i].wr_id & kReceiveTag) != 0;
       if (receive ? TakeReceive(done[i], out[count]) : TakeSend(done[i], out[count])) ++count;
@@ -183,6 +183,7 @@ bool VerbsLink::TakeSend(const ibv_wc& wc, Completion& out) {
     Fail(Failure::kDevice, CompletionResult::kOther);
     return false;
   }
+  progress_ns_ = 0;
   CompletionResult result = ResultOfWcStatus(wc.status);
   if (result == CompletionResult::kOk) {
     if (!request->wanted) return false;
@@ -235,8 +236,10 @@ size_t VerbsLink::ReportFailure(std::span<Completion> out) {
   return count;
 }
 
-// Nothing has finished. Looks at the clock, and now and then for the peer's end.
-void VerbsLink::Watch() {
+// Looks at the clock, whatever has arrived: a peer that goes on sending does not excuse a request
+// that it does not answer. Now and then, if nothing has come, looks for the peer's end.
+void VerbsLink::Watch(bool idle) {
+  if (!idle && sends_.outstanding() == 0) return;
   const int64_t now_ns = parts_.clock->NowNs();
   if (sends_.outstanding() > 0) {
     if (progress_ns_ == 0) progress_ns_ = now_ns;
@@ -245,7 +248,7 @@ void VerbsLink::Watch() {
       return;
     }
   }
-  if (now_ns - looked_ns_ < parts_.options.look_interval_ns) return;
+  if (!idle || now_ns - looked_ns_ < parts_.options.look_interval_ns) return;
   looked_ns_ = now_ns;
   Look();
 }

@@ -306,6 +306,53 @@ TEST_F(VerbsLinkTest, ProgressMovesTheDeadline) {
   }
 }
 
+TEST_F(VerbsLinkTest, ImmediatesThatKeepArrivingDoNotMoveTheDeadline) {
+  ASSERT_TRUE(link_->PostReceives(64).ok());
+  ASSERT_TRUE(Post(Write(7, 8, true)).ok());
+  // In every look something has come.
+  const auto look = [this] {
+    device_.Complete(kReceiveTag, IBV_WC_SUCCESS, IBV_WC_RECV_RDMA_WITH_IMM, htonl(42));
+    return Text(PollAll());
+  };
+  EXPECT_EQ(look(), "0:0 ");
+  for (int i = 0; i < 9; ++i) {
+    clock_.AdvanceNs(kNsPerSecond / 10);
+    ASSERT_EQ(look(), "0:0 ") << i;
+  }
+  clock_.AdvanceNs(kNsPerSecond / 10);
+  EXPECT_EQ(look(), "0:0 7:2 ") << "what has come is delivered, and the request has failed";
+  EXPECT_TRUE(device_.in_error);
+  EXPECT_THAT(std::string(Post(Write(8)).message()), HasSubstr("outstanding for too long"));
+}
+
+TEST_F(VerbsLinkTest, ARequestThatFinishesAmongImmediatesMovesTheDeadline) {
+  ASSERT_TRUE(link_->PostReceives(64).ok());
+  for (uint64_t sequence = 0; sequence < 5; ++sequence) {
+    ASSERT_TRUE(Post(Write(sequence + 1, 8, true)).ok());
+  }
+  for (uint64_t sequence = 0; sequence < 5; ++sequence) {
+    device_.Complete(kReceiveTag, IBV_WC_SUCCESS, IBV_WC_RECV_RDMA_WITH_IMM);
+    EXPECT_EQ(PollAll().size(), 1u);
+    clock_.AdvanceNs(kNsPerSecond - 1);
+    device_.Complete(kReceiveTag, IBV_WC_SUCCESS, IBV_WC_RECV_RDMA_WITH_IMM);
+    device_.Complete(sequence);
+    EXPECT_EQ(PollAll().size(), 2u);
+  }
+}
+
+TEST_F(VerbsLinkTest, ARequestThatHasFinishedBehindAFullAnswerIsNotLate) {
+  ASSERT_TRUE(link_->PostReceives(1).ok());
+  ASSERT_TRUE(Post(Write(1, 8, true)).ok());
+  EXPECT_TRUE(PollAll().empty());
+  clock_.AdvanceNs(2 * kNsPerSecond);
+  device_.Complete(kReceiveTag, IBV_WC_SUCCESS, IBV_WC_RECV_RDMA_WITH_IMM);
+  device_.Complete(0);
+  std::vector<Completion> one(1);
+  ASSERT_EQ(link_->Poll(one), 1u);
+  EXPECT_EQ(one[0].kind, CompletionKind::kImmediate);
+  EXPECT_EQ(Text(PollAll()), "1:0 ");
+}
+
 TEST_F(VerbsLinkTest, TheDeadlineOfAnEmptyQueueBeginsWithThePost) {
   PollAll();
   clock_.AdvanceNs(100 * kNsPerSecond);
