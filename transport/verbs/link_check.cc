@@ -6,8 +6,9 @@
 //   verbs_check run   rdma:HOST:PORT[,dev=..][,rail=..] CREDENTIALS [CASE]
 //
 // CREDENTIALS is --insecure, --psk=FILE, or --ca=FILE --certificate=FILE --key=FILE. `run` logs a
-// line for each case and ends with 0 if none failed. `serve` takes a process for each connection
-// and goes on until it is killed; with --once until the first one's end.
+// line for each case and ends with 0 if none failed; CASE names one, and "figures", which only
+// measures, runs by its name alone. `serve` takes a process for each connection and goes on until
+// it is killed; with --once until the first one's end.
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>

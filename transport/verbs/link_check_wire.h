@@ -38,8 +38,8 @@ absl::StatusOr<Completion> NextCompletion(Link& link, absl::Duration timeout);
 // The serving process: serves `connection` until its peer leaves. Returns why it ended.
 absl::Status ServeCheck(Transport& transport, int connection);
 
-// The checking process: runs every case, or the one named. The number of cases that failed; an
-// error: not even a session came about.
+// The checking process: runs every case but those that only measure, or the one named. The number
+// of cases that failed; an error: not even a session came about.
 absl::StatusOr<int> RunChecks(Transport& transport, const std::string& address,
                               const std::string& only);
 
