@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the wire between hosts a and b can do, by perftest's programs over the first rail."""
+"""What the wire from host a to host b can do, as replication goes, by perftest's programs over the first rail."""
 
 import re
 
@@ -18,14 +18,15 @@ def bandwidth(lab, size, count):
 
 
 def latency(lab, size, count):
-    """Microseconds of one way of a WRITE of `size` bytes: the typical time of ib_write_lat."""
+    """Microseconds of one way of a WRITE of `size` bytes: the typical time of ib_write_lat, whose two sides write in turn."""
     # #bytes #iterations t_min t_max t_typical ...
     row = rf"^\s*{size}\s+\d+\s+[\d.]+\s+[\d.]+\s+([\d.]+)\s"
     return _run(lab, "ib_write_lat", row, "-s", size, "-n", count)
 
 
 def _run(lab, program, row, *options):
-    server, client = lab.host("a"), lab.host("b")
+    # The client writes, or writes first, to the server's memory.
+    client, server = lab.host("a"), lab.host("b")
     words = [str(word) for word in (program, "-F", "-R", *options)]
     before = _listeners(server)
     waiting = server.start([*words, "-d", server.device("rail0")])
