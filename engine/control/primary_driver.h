@@ -56,7 +56,8 @@ struct PrimaryCounters {
   uint64_t total_zero_pages = 0;
   uint64_t total_wire_bytes = 0;
   uint64_t links = 0;
-  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what a re-arm cost.
+  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what a re-arm cost,
+  uint64_t delta_bytes = 0;  // ... and on the wire.
   int64_t last_pause_ns = 0;
 };
 

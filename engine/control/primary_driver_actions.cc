@@ -85,7 +85,6 @@ void PrimaryDriver::Capture(EpochKind kind) {
       counters_.sync_pages += captured.pages;
     }
     counters_.last_pages = captured.pages;
-    if (std::exchange(first_of_link_, false)) counters_.delta_pages = captured.pages;
   }
   HAVEN_CHECK_LT(answer_count_, answers_.size());
   Answer& answer = answers_[answer_count_++];
@@ -103,6 +102,10 @@ void PrimaryDriver::Send(const SendOrder& order) {
     ++counters_.epochs;
   }
   counters_.last_wire_bytes = encoded.wire_bytes;
+  if (std::exchange(first_of_link_, false)) {
+    counters_.delta_pages = counters_.last_pages;
+    counters_.delta_bytes = encoded.wire_bytes;
+  }
   counters_.total_wire_bytes += encoded.wire_bytes;
   counters_.total_pages += encoded.totals.page_count;
   counters_.total_zero_pages += encoded.zero_pages;

@@ -150,6 +150,7 @@ StatusSnapshot PrimaryStatus::Take() {
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;
   snapshot.counters.delta_pages = counters.delta_pages;
+  snapshot.counters.delta_bytes = counters.delta_bytes;
   snapshot.counters.total_pages = counters.total_pages;
   snapshot.counters.zero_pages = counters.total_zero_pages;
   snapshot.counters.wire_bytes = counters.total_wire_bytes;

@@ -91,7 +91,8 @@ struct CodecStatus {
 struct CounterStatus {
   uint64_t epochs = 0;
   uint64_t links = 0;
-  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what the last re-arm cost.
+  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what the last re-arm cost,
+  uint64_t delta_bytes = 0;  // ... and on the wire.
   uint64_t total_pages = 0;
   uint64_t zero_pages = 0;
   uint64_t wire_bytes = 0;

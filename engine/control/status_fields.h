@@ -90,6 +90,7 @@ void TransferCounters(Io& io, Value& value) {
   io.Field("epochs", value.epochs);
   io.Field("links", value.links);
   io.Field("delta_pages", value.delta_pages);
+  io.Field("delta_bytes", value.delta_bytes);
   io.Field("total_pages", value.total_pages);
   io.Field("zero_pages", value.zero_pages);
   io.Field("wire_bytes", value.wire_bytes);

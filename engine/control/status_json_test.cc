@@ -56,7 +56,7 @@ StatusSnapshot FullSnapshot() {
               .last_held_ns = 5,
               .longest_held_ns = 6};
   s.codec = {"auto", "lz4", true, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
-  s.counters = {1, 2, 3, 4, 5, 6, 7, 8, 9};
+  s.counters = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
   s.pause = {.count = 1, .last_ns = 2, .p50_ns = 3, .p99_ns = 4, .max_ns = 5};
   for (size_t i = 0; i < kPhases; ++i) s.phases[i].count = 100 + i;
   return s;
@@ -85,6 +85,7 @@ TEST(StatusJsonTest, KeysAreWhatTheDocumentsSay) {
   EXPECT_EQ(json["phases"]["suspend"]["count"], 100);
   EXPECT_EQ(json["phases"]["commit"]["count"], 108);
   EXPECT_EQ(json["counters"]["delta_pages"], 3);
+  EXPECT_EQ(json["counters"]["delta_bytes"], 4);
 }
 
 TEST(StatusJsonTest, AReaderSeesAgesAsOfNowAndWhetherTheWriterIsGone) {

@@ -121,6 +121,8 @@ void PrometheusText::Group::Primary(const StatusSnapshot& s) {
   Counter("haven_wire_bytes_total", "Bytes sent.", s.counters.wire_bytes);
   Gauge("haven_rearm_pages", "Pages that the last re-arm cost.",
         static_cast<double>(s.counters.delta_pages));
+  Gauge("haven_rearm_wire_bytes", "Bytes on the wire that the last re-arm cost.",
+        static_cast<double>(s.counters.delta_bytes));
   Gauge("haven_output_held_packets", "Packets held until their epoch is committed.",
         static_cast<double>(s.output.held_packets));
   Gauge("haven_output_held_bytes", "Bytes held until their epoch is committed.",

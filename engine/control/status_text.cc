@@ -103,7 +103,8 @@ void AppendEpochs(std::string* out, const StatusSnapshot& s, const StatusReading
   Line(out, "total",
        absl::StrCat(s.counters.epochs, " epochs, ", s.counters.total_pages, " pages (",
                     s.counters.zero_pages, " zero), ", HumanBytes(s.counters.wire_bytes), ", ",
-                    s.counters.links, " links, last re-arm ", s.counters.delta_pages, " pages"));
+                    s.counters.links, " links, last re-arm ", s.counters.delta_pages, " pages, ",
+                    HumanBytes(s.counters.delta_bytes)));
 }
 
 void AppendCodec(std::string* out, const CodecStatus& c) {
