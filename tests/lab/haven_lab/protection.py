@@ -203,12 +203,13 @@ class Pair:
 
         return wait_until(look, timeout_s, what, interval_s)
 
-    def expect_held(self, seconds):
-        """No packet leaves for a time, once what is on its way is through."""
+    def expect_held(self, seconds=0, until=lambda: True):
+        """No packet leaves for a time, and then until a condition holds, once what is on its way is through."""
         self.watch(0.5)
-        count = self.outside.count
+        count, began_s = self.outside.count, time.monotonic()
         self.watch(seconds)
-        self.report.check(f"no output for {seconds:g} s", self.outside.count == count, f"{self.outside.count - count} packets")
+        self.wait(until, WAIT_S, "the end of the time in which output is held", interval_s=0.2)
+        self.report.check(f"no output for {time.monotonic() - began_s:.1f} s", self.outside.count == count, f"{self.outside.count - count} packets")
 
     def expect_state(self, node, *states, timeout_s=WAIT_S):
         """Until the status on `node` says one of these. The status."""
