@@ -72,6 +72,11 @@ class ReportTest(unittest.TestCase):
         self.assertIsNone(found["failure"])
         self.assertEqual(found["figures"]["speed"], {"value": 1.5, "unit": "m/s"})
 
+    def test_the_seed_of_its_choices_is_told(self):
+        self.assertIsNone(self.written()["seed"])
+        self.report = Report("trial", self.lines.append, 17)
+        self.assertEqual(self.written()["seed"], 17)
+
     def test_a_check_that_fails_ends_the_scenario(self):
         with self.assertRaisesRegex(CheckFailed, "it is there: empty"):
             self.report.check("it is there", [], "empty")

@@ -25,7 +25,8 @@ class Lab:
     """A context: `with Lab(specs, parts) as lab: lab.host("a").run(...)`.
 
     Hosts do not boot each time: the first time they are saved once they are up, and from then on they continue from
-    there. With `cold` they boot. If they do not come up, what they said is in the folder `logs`.
+    there. With `cold` they boot. If they do not come up, what they said is in the folder `logs`. `seed` is of what the
+    network loses, damages and delays, and of what a scenario chooses.
     """
 
     def __init__(self, specs, parts, logs=None, cold=False, seed=1):
@@ -33,7 +34,7 @@ class Lab:
         self._specs = specs
         self._parts = parts
         self._cold = cold
-        self._seed = seed
+        self.seed = seed
         self._machines = {}
         self.hub = None
         self.work = None
@@ -47,7 +48,7 @@ class Lab:
             shutil.rmtree(self.work)
             raise RuntimeError(f"{self.work} is too long for sockets: set TMPDIR to a shorter path")
         try:
-            self.hub = Hub(self._parts.hub, self.work, self._specs, self._seed)
+            self.hub = Hub(self._parts.hub, self.work, self._specs, self.seed)
             self._start()
         except BaseException:
             if self._logs is not None:

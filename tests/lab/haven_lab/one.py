@@ -31,7 +31,7 @@ def run(plan):
     parameters = registry.chosen_parameters(chosen, plan["words"])
     results = pathlib.Path(plan["results"])
     parts = Parts.from_json(plan["parts"])
-    report = Report(chosen.name, say)
+    report = Report(chosen.name, say, plan["seed"])
     try:
         with Lab(chosen.hosts, parts, results, plan["cold"], plan["seed"]) as lab:
             report.step(f"{len(lab.hosts)} hosts are up")

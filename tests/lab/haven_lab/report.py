@@ -12,8 +12,10 @@ class CheckFailed(Exception):
 class Report:
     """Of one scenario. Prints as it goes."""
 
-    def __init__(self, scenario, say=print):
+    def __init__(self, scenario, say=print, seed=None):
+        """`seed`: of its random choices, if it makes any."""
         self._scenario = scenario
+        self._seed = seed
         self._say = say
         self._started = time.monotonic()
         self._checks = []
@@ -59,6 +61,7 @@ class Report:
             "passed": self.passed,
             "failure": self.failure,
             "seconds": round(self._seconds(), 2),
+            "seed": self._seed,
             "figures": self._figures,
             "checks": self._checks,
         }

@@ -22,7 +22,7 @@ class Cuts:
         self._report = report
         self._pair = XenPair(lab)
         self._guest = XenGuest(address=ADDRESS)
-        self._random = random.Random()
+        self._random = random.Random(lab.seed)
         self._client = None
         self._times = {}
         self._answers_s = []
