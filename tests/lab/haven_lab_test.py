@@ -9,15 +9,18 @@ import tempfile
 import threading
 import unittest
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bench")]
 
 # pylint: disable=wrong-import-position
+import report_failover
 from haven_lab import registry, remote, settings
 from haven_lab.image import Image
 from haven_lab.machine import HostSpec, Machine
 from haven_lab.parts import Parts
 from haven_lab.report import CheckFailed, Report
 from haven_lab.wait import DeadlineExceeded, Signal, wait_until
+from scenarios import rdma_failover
 
 
 class WaitTest(unittest.TestCase):
@@ -87,6 +90,35 @@ class ReportTest(unittest.TestCase):
         self.report.fail(RuntimeError("no more"))
         self.assertEqual(self.written()["failure"], "RuntimeError: no more")
         self.assertFalse(self.written()["passed"])
+
+
+class FailoverTest(unittest.TestCase):
+    def setUp(self):
+        self.lines = []
+        self.report = Report("rdma-soak", self.lines.append, 17)
+
+    def test_times_are_told_by_what_was_cut_and_become_a_table(self):
+        times = rdma_failover.Times()
+        for detection in (3.0, 5.0, 4.0):
+            times.add("power cut", detection=detection, promotion=0.25, output=detection + 1)
+        times.add("engine killed, the guard goes on")
+        times.tell(self.report)
+        self.report.check("it is over", True)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "report.json"
+            self.report.write(path)
+            found = json.loads(path.read_text())
+        self.assertEqual(found["figures"]["power cut: detection, median"], {"value": 4.0, "unit": "s"})
+        rows = report_failover.failover_table(found).splitlines()[2:]
+        self.assertEqual(rows[0], "| power cut | 3 | 4.00 | 5.00 | 0.25 | 0.25 | 5.00 | 6.00 |")
+        self.assertEqual(rows[1], "| engine killed, the guard goes on | 1 |  |  |  |  |  |  |")
+        self.assertEqual(rows[2].replace("all that were promoted", "power cut"), rows[0])
+
+    def test_without_any_promotion_there_are_no_times(self):
+        times = rdma_failover.Times()
+        times.add("engine killed, the guard goes on")
+        times.tell(self.report)
+        self.assertFalse(any("median" in line for line in self.lines))
 
 
 class RegistryTest(unittest.TestCase):
