@@ -35,21 +35,27 @@ while True:
     peer.sendall(greeting[:4] + struct.pack("<H", 2) + greeting[6:])
     peer.recv(64)
 """
-# Somebody on the network who means no good: looks at every port that is open, talks nonsense, and holds on.
+# Somebody on the network who means no good: tries every port at every address, talks nonsense, and holds on. Prints how many ports
+# took a connection, and how many refused it.
 _STRANGER = """\
-import os, random, socket, sys
-target, ports = sys.argv[1], [int(port) for port in sys.argv[2:]]
-held = []
-for port in ports:
-    for size in (0, 1, 5, 300, 20000, 0, 70000):
-        peer = socket.create_connection((target, port), timeout=5)
-        try:
-            peer.sendall(os.urandom(size) if size != 300 else b"\\x16\\x03\\x01\\x01\\x27\\x01" + os.urandom(294))
-            if random.random() < 0.5: peer.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # It has hung up already.
-        held.append(peer)
-print("talked to", len(held))
+import random, socket, sys
+random.seed(sys.argv[1])
+addresses, ports = sys.argv[2].split(","), [int(port) for port in sys.argv[3:]]
+held, talked, refused = [], 0, 0
+for place in ((address, port) for address in addresses for port in ports):
+    try:
+        for size in (0, 1, 5, 300, 20000, 0, 70000):
+            peer = socket.create_connection(place, timeout=5)
+            held.append(peer)
+            try:
+                peer.sendall(random.randbytes(size) if size != 300 else b"\\x16\\x03\\x01\\x01\\x27\\x01" + random.randbytes(294))
+                if random.random() < 0.5: peer.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # It has hung up already.
+        talked += 1
+    except ConnectionRefusedError:
+        refused += 1
+print(talked, refused)
 """
 
 
@@ -173,11 +179,29 @@ def _locked_memory(pair, report):
 
 
 def _strangers(pair, report):
-    b, c = pair.node("b").host, pair.lab.host("c")
-    ports = b.run("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -u").out.split()
-    report.check("the control port and the session's door are open", str(PORT) in ports and len(ports) >= 2, " ".join(ports))
-    said = c.run(["python3", "-c", _STRANGER, b.address(), *ports], timeout_s=120).out.strip()
-    report.check("a stranger has talked nonsense to every port", said.startswith("talked"), said)
-    listener = pair.node("b").listener
-    pair.wait(lambda: re.search(rf"{c.address()}:\d+: the peer does not speak TLS 1.3", listener.err), WAIT_S, "the backup to say who talks nonsense")
+    """From host c at the nodes' own addresses; at the backup's on the rails, where c is not, from the primary's host."""
+    c = pair.lab.host("c")
+    # The backup's session has a door of its own.
+    for node, least in ((pair.node("b"), 2), (pair.node("a"), 1)):
+        ports = _open_ports(node)
+        report.check(f"the control port of host {node.name} is open", str(PORT) in ports and len(ports) >= least, " ".join(ports))
+        talked, refused = _stranger(pair, c, [node.host.address()], ports)
+        report.check(f"a stranger has talked nonsense to every port of host {node.name}", talked == len(ports) and refused == 0, f"{talked} ports")
+        complaint = rf"{c.address()}:\d+: the peer does not speak TLS 1.3"
+        pair.wait(lambda n=node, text=complaint: re.search(text, n.listener.err), WAIT_S, f"{node.name} to say who talks nonsense")
+    rails = [pair.node("b").host.address(rail) for rail in ("rail0", "rail1")]
+    talked, refused = _stranger(pair, pair.node("a").host, rails, _open_ports(pair.node("b")))
+    report.check("the backup's ports are closed at its addresses on the rails", talked == 0 and refused > 0, f"{refused} refused")
     pair.expect_flow(pair.node("a"))
+
+
+def _open_ports(node):
+    """The TCP ports that anything on a host listens at, whatever the address."""
+    return node.host.run("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -u").out.split()
+
+
+def _stranger(pair, host, addresses, ports):
+    """How many ports took connections from this host, and how many did not."""
+    words = ["python3", "-c", _STRANGER, f"{pair.lab.seed} {host.name}", ",".join(addresses), *ports]
+    talked, refused = host.run(words, timeout_s=120).out.split()
+    return int(talked), int(refused)
