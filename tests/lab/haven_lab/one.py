@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -43,6 +44,8 @@ def run(plan):
                 say(traceback.format_exc())
             if plan["keep"] or not report.passed:
                 lab.collect(results)
+            over_s = time.monotonic()
+        report.figure("fixed cost of the hosts", lab.start_s + time.monotonic() - over_s, "s")
     except Exception as error:  # pylint: disable=broad-except
         report.fail(error)
         say(traceback.format_exc())
