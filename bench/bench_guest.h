@@ -101,6 +101,7 @@ class BenchGuest : public Domain {
     MoveDirtyLog(log_, bitmap);
     return absl::OkStatus();
   }
+  absl::StatusOr<uint64_t> CountDirty() override { return CountSet(log_); }
   void DisableLogDirty() override {}
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override {
     std::copy(state_.begin(), state_.end(), out.begin());

@@ -24,6 +24,7 @@ class LoggedDomain final : public Domain {
     return absl::OkStatus();
   }
   absl::Status FetchAndClearDirty(std::span<uint64_t>) override { return absl::OkStatus(); }
+  absl::StatusOr<uint64_t> CountDirty() override { return 0; }
   void DisableLogDirty() override {}
   absl::StatusOr<size_t> CaptureState(std::span<std::byte>) override { return 0; }
   size_t max_state_bytes() const override { return 0; }

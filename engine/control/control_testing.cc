@@ -15,6 +15,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/time_limit.h"
 #include "engine/membership/arbiter_rules.h"
+#include "engine/primary/dirty_words.h"
 
 namespace haven {
 
@@ -93,8 +94,14 @@ absl::Status TestGuest::EnableLogDirty() {
 absl::Status TestGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   HAVEN_CHECK(logging_);
   HAVEN_RETURN_IF_ERROR(CheckMemory());
-  for (size_t i = 0; i < bitmap.size(); ++i) bitmap[i] |= std::exchange(dirty_[i], 0);
+  MoveDirtyLog(dirty_, bitmap);
+  ++fetches_;
   return absl::OkStatus();
+}
+
+absl::StatusOr<uint64_t> TestGuest::CountDirty() {
+  HAVEN_CHECK(logging_);
+  return CountSet(dirty_);
 }
 
 absl::Status TestGuest::CheckMemory() {

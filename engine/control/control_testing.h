@@ -70,12 +70,15 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   uint64_t step() const { return step_; }
   // From now on it has other memory than memory() says. Any thread.
   void ChangeMemory() { changed_ = true; }
+  // How often its dirty log was fetched. Any thread.
+  uint64_t fetches() const { return fetches_; }
 
   // Domain.
   const DomainInfo& info() const override { return info_; }
   const GuestMemory& memory() const override { return pages_.memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override { logging_ = false; }
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override { return sizeof(uint64_t); }
@@ -110,6 +113,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   std::vector<uint64_t> dirty_;
   uint64_t step_ = 0;
   std::atomic<bool> changed_{false};
+  std::atomic<uint64_t> fetches_{0};
   bool running_ = true;
   bool logging_ = false;
   bool holding_ = false;

@@ -37,6 +37,7 @@ class MockDomain : public Domain {
   MOCK_METHOD(const GuestMemory&, memory, (), (const, override));
   MOCK_METHOD(absl::Status, EnableLogDirty, (), (override));
   MOCK_METHOD(absl::Status, FetchAndClearDirty, (std::span<uint64_t>), (override));
+  MOCK_METHOD(absl::StatusOr<uint64_t>, CountDirty, (), (override));
   MOCK_METHOD(void, DisableLogDirty, (), (override));
   MOCK_METHOD(absl::StatusOr<size_t>, CaptureState, (std::span<std::byte>), (override));
   MOCK_METHOD(size_t, max_state_bytes, (), (const, override));

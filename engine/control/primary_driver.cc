@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/status_macros.h"
 #include "engine/control/status_words.h"
 
 namespace haven {
@@ -338,22 +339,37 @@ void PrimaryDriver::CheckMark(int64_t now_ns) {
   mark_interval_ns_ = options_.mark_check_ns;
   next_mark_ns_ = now_ns + mark_interval_ns_;
   if (!MarkApplies()) return;
-  const FetchResult fetched = builder_->Fetch();
-  NoteLostLog(fetched);
-  if (!fetched.status.ok()) return;  // The next checkpoint meets it again and acts on it.
   const uint64_t mark =
       options_.dirty_mark_pages != 0
           ? options_.dirty_mark_pages
           : uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
-  const uint64_t pending = sets_->CountPending();
-  if (pending >= mark) return primary_.OnDirtyMark(now_ns);
+  const absl::StatusOr<uint64_t> dirty = CountDirty(mark);
+  if (!dirty.ok()) return;  // The next checkpoint meets it again and acts on it.
+  if (*dirty >= mark) return primary_.OnDirtyMark(now_ns);
   // Far from the mark there is time: whoever fills all of staging before the next look would fill
   // what is behind the mark within `mark_check_ns` as well, or writes faster than any guest.
-  const auto room = static_cast<int64_t>(mark - pending);
+  const auto room = static_cast<int64_t>(mark - *dirty);
   const int64_t share_ns = options_.mark_check_ns * room / static_cast<int64_t>(mark);
   const int64_t far_ns = options_.mark_check_ns + std::max(share_ns, room * kNsPerDirtyPage);
   mark_interval_ns_ = std::min(far_ns, kMarkCheckMaxNs);
   next_mark_ns_ = now_ns + mark_interval_ns_;
+}
+
+// What the next epoch would carry. The logs are only looked at: after each fetch the guests fault
+// again on all that they write, so an epoch fetches once, at its end.
+absl::StatusOr<uint64_t> PrimaryDriver::CountDirty(uint64_t mark) {
+  uint64_t logged = 0;
+  for (Domain* domain : domains_) {
+    HAVEN_ASSIGN_OR_RETURN(const uint64_t pages, domain->CountDirty());
+    logged += pages;
+  }
+  const uint64_t pending = sets_->CountPending();
+  if (pending == 0 || pending + logged < mark) return pending + logged;
+  // A failed epoch's pages that were dirtied again count twice; only a fetch tells which.
+  const FetchResult fetched = builder_->Fetch();
+  NoteLostLog(fetched);
+  HAVEN_RETURN_IF_ERROR(fetched.status);
+  return sets_->CountPending();
 }
 
 void PrimaryDriver::SendBeat(int64_t now_ns) {

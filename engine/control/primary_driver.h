@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/base/clock.h"
 #include "engine/control/backup_connector.h"
 #include "engine/primary/codec_stage.h"
@@ -154,6 +156,7 @@ class PrimaryDriver : private PrimaryActions {
   void NoteLostLog(const FetchResult& fetched);
   void RunTimers(int64_t now_ns);
   void CheckMark(int64_t now_ns);
+  absl::StatusOr<uint64_t> CountDirty(uint64_t mark);
   void SendBeat(int64_t now_ns);
   void TakeSession(const SessionOpened& opened);
   void TakeLink(const LinkOpened& opened);

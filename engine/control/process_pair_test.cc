@@ -68,6 +68,20 @@ TEST_F(ProcessPairTest, AGuestWhoseMemoryHasChangedIsLeftToAnotherEngine) {
   EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
 }
 
+TEST_F(ProcessPairTest, AnEpochThatEndsAtTheDirtyMarkFetchesTheLogOnce) {
+  engine_options_.driver.protocol.interval_ns = 60 * kNsPerSecond;
+  engine_options_.driver.dirty_mark_pages = 3 * kTestPagesPerStep;
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  const uint64_t epochs = engine_->Status().counters.epochs;
+  const uint64_t fetches = guest_.fetches();
+  ASSERT_TRUE(WaitFor([&] { return engine_->Status().counters.epochs >= epochs + 3; }));
+  const uint64_t fetched = guest_.fetches() - fetches;
+  EXPECT_LE(fetched, engine_->Status().counters.epochs - epochs);
+  EXPECT_TRUE(ReleasesMore(1));
+}
+
 TEST_F(ProcessPairTest, ALostLinkIsReplacedAndOnlyTheDeltaIsSent) {
   StartBackup();
   StartEngine();

@@ -14,6 +14,9 @@ namespace haven {
 // Index of the first word at or after `from` that is not zero; words.size() if there is none.
 size_t FindNonZero(std::span<const uint64_t> words, size_t from);
 
+// How many bits are set in all words.
+uint64_t CountSet(std::span<const uint64_t> words);
+
 // ORs a dirty log into a bitmap of the same size (checked). Reads the log once; touches the bitmap
 // only where the log has something.
 void MergeDirtyLog(std::span<const uint64_t> log, std::span<uint64_t> bitmap);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <bit>
+
 #include "engine/base/check.h"
 #include "engine/primary/dirty_words.h"
 
@@ -34,6 +36,14 @@ size_t FindNonZero(std::span<const uint64_t> words, size_t from) {
   while (from + kLine <= count && !AnySet(words.data() + from)) from += kLine;
   while (from < count && words[from] == 0) ++from;
   return from;
+}
+
+uint64_t CountSet(std::span<const uint64_t> words) {
+  uint64_t count = 0;
+  ForEachSetLine(words, [&](size_t first, size_t end) {
+    for (size_t i = first; i < end; ++i) count += static_cast<uint64_t>(std::popcount(words[i]));
+  });
+  return count;
 }
 
 void MergeDirtyLog(std::span<const uint64_t> log, std::span<uint64_t> bitmap) {

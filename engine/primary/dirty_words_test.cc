@@ -37,6 +37,17 @@ TEST(DirtyWordsTest, FindsEveryWordThatIsSetFromEveryStart) {
   }
 }
 
+TEST(DirtyWordsTest, CountsEveryBitOnce) {
+  for (const Words& words : Samples()) {
+    uint64_t expected = 0;
+    for (const uint64_t word : words) {
+      for (unsigned bit = 0; bit < 64; ++bit) expected += (word >> bit) & 1;
+    }
+    EXPECT_EQ(CountSet(words), expected) << "size=" << words.size();
+  }
+  EXPECT_EQ(CountSet(Words(9, ~uint64_t{0})), 9u * 64);
+}
+
 TEST(DirtyWordsTest, MergesEveryBitAndLosesNone) {
   for (const Words& log : Samples()) {
     Words bitmap(log.size(), 0x8001);

@@ -46,6 +46,12 @@ class Domain {
   // gone.
   virtual absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) = 0;
 
+  // How many pages the log has now, a few more if pages that are not RAM are among them. Clears
+  // nothing, and costs the guest much less than a fetch, after which it faults again on what it
+  // writes. A log that was lost counts as it is: the next fetch tells. Errors mean nothing more
+  // than that the count is not known.
+  virtual absl::StatusOr<uint64_t> CountDirty() = 0;
+
   // Stops tracking. Idempotent; called on every way out.
   virtual void DisableLogDirty() = 0;
 

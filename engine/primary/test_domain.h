@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/primary/dirty_words.h"
 #include "engine/primary/domain.h"
 #include "engine/replica/guest_memory.h"
 
@@ -84,6 +85,8 @@ class TestDomain : public Domain {
     for (size_t i = 0; i < bitmap.size(); ++i) bitmap[i] |= std::exchange(log_[i], 0);
     return absl::OkStatus();
   }
+
+  absl::StatusOr<uint64_t> CountDirty() override { return CountSet(log_); }
 
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override {
     if (!capture_status.ok()) return std::exchange(capture_status, absl::OkStatus());

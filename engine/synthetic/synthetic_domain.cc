@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <utility>
 
@@ -45,6 +46,16 @@ absl::Status SyntheticDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   return absl::AbortedError(
       absl::StrCat("synthetic guest ", info_.name,
                    ": log-dirty was off, and is on again: every page must be sent once more"));
+}
+
+absl::StatusOr<uint64_t> SyntheticDomain::CountDirty() {
+  HAVEN_RETURN_IF_ERROR(connection_->CheckAlive());
+  uint64_t pages = 0;
+  for (uint64_t& shared : connection_->log_dirty()) {
+    const std::atomic_ref<uint64_t> word(shared);
+    pages += static_cast<uint64_t>(std::popcount(word.load(std::memory_order_relaxed)));
+  }
+  return pages;
 }
 
 void SyntheticDomain::DisableLogDirty() {

@@ -27,6 +27,7 @@ class SyntheticDomain final : public Domain {
   const GuestMemory& memory() const override { return connection_->memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override;
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override;

@@ -37,6 +37,10 @@ class SimEngineGuest final : public Domain, public SuspendMethod {
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override {
     return life_.Acts() ? guest_.FetchAndClearDirty(bitmap) : SimDead();
   }
+  absl::StatusOr<uint64_t> CountDirty() override {
+    if (!life_.Acts()) return SimDead();
+    return guest_.CountDirty();
+  }
   void DisableLogDirty() override {
     if (life_.Acts()) guest_.DisableLogDirty();
   }

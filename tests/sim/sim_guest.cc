@@ -2,6 +2,7 @@
 #include "tests/sim/sim_guest.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -70,6 +71,7 @@ absl::Status SimGuest::Gone() const {
 absl::Status SimGuest::EnableLogDirty() {
   if (end_ == DomainEnd::kVanished) return Gone();
   logging_ = true;
+  log_lost_ = false;
   std::fill(dirty_.begin(), dirty_.end(), 0);
   return absl::OkStatus();
 }
@@ -82,13 +84,34 @@ absl::Status SimGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
     group_.LoseLog();
     return absl::UnavailableError("simulated: the bitmap can not be fetched");
   }
-  const bool lost = world.chances.Happens(SimGuestFault::kLogLost);
+  const bool lost_now = world.chances.Happens(SimGuestFault::kLogLost);
+  const bool lost = std::exchange(log_lost_, false) || lost_now;
   if (lost) group_.LoseLog();
   for (size_t i = 0; i < dirty_.size(); ++i) {
     if (!lost) bitmap[i] |= dirty_[i];
     dirty_[i] = 0;
   }
   return lost ? absl::AbortedError("simulated: log-dirty was taken away") : absl::OkStatus();
+}
+
+// What has happened to the log between two fetches is only found by the second.
+absl::StatusOr<uint64_t> SimGuest::CountDirty() {
+  SimGuestWorld& world = group_.world();
+  HAVEN_CHECK(logging_);
+  if (end_ == DomainEnd::kVanished) return Gone();
+  if (world.chances.Happens(SimGuestFault::kFetchFails)) {
+    return absl::UnavailableError("simulated: the log can not be looked at");
+  }
+  if (world.chances.Happens(SimGuestFault::kLogLost)) {
+    log_lost_ = true;
+    std::fill(dirty_.begin(), dirty_.end(), 0);
+  }
+  uint64_t pages = 0;
+  for (size_t i = 0; i < dirty_.size(); ++i) {
+    const uint64_t ram = dirty_[i] & memory_->view().ram_bitmap()[i];
+    pages += static_cast<uint64_t>(std::popcount(ram));
+  }
+  return pages;
 }
 
 absl::StatusOr<size_t> SimGuest::CaptureState(std::span<std::byte> out) {

@@ -53,6 +53,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   const GuestMemory& memory() const override { return memory_->view(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override { logging_ = false; }
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override { return kSimStateBytes; }
@@ -83,6 +84,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   std::vector<uint64_t> written_at_;  // Step of the last write, by page.
   DomainEnd end_ = DomainEnd::kNone;
   bool logging_ = false;
+  bool log_lost_ = false;  // Since the last fetch.
   bool suspended_ = false;
   uint64_t suspend_request_ = 0;
   uint64_t step_ = 0;

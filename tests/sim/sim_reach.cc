@@ -99,7 +99,7 @@ constexpr Rule kRules[] = {
      SetOf(Role::kUnprotected, Role::kEnded, Copy::kAdopting), "the engine has no session"},
     {FaultsOf(SimFault::kFetchFails, SimFault::kLogLost),
      kPhases & ~SetOf(Phase::kRunning, Phase::kCapturing),
-     "the log is fetched for a live round, for the mark, or for a checkpoint"},
+     "the log is looked at for a live round, for the mark, or for a checkpoint"},
     {FaultsOf(SimFault::kCaptureFails), kPhases & ~SetOf(Phase::kCapturing),
      "state is captured for a checkpoint"},
     {FaultsOf(SimFault::kJournalFull), kEngineTurn, "no epoch waits for room then"},

@@ -78,6 +78,10 @@ class XenDomainControl {
   // itself has mapped for writing count as dirty, too. With log-dirty off nothing is dirty, and no
   // error. DataLoss: the hypervisor had no memory to log everything (ENOMEM).
   virtual absl::StatusOr<std::span<const uint64_t>> LogDirtyClean(bool stopped) = 0;
+  // How many frames the log has since LogDirtyClean; of a log that was only turned on, nothing that
+  // means anything. Clears nothing: the guest stands still for a moment and goes on without new
+  // faults. DataLoss as of LogDirtyClean.
+  virtual absl::StatusOr<uint64_t> LogDirtyCount() = 0;
   // Logs a frame as dirty; nothing happens while log-dirty is off.
   virtual absl::Status MarkDirty(uint64_t frame) = 0;
 

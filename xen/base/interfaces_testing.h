@@ -87,6 +87,11 @@ class FakeDomainControl final : public XenDomainControl {
     std::fill(log.begin(), log.end(), false);
     return std::span<const uint64_t>(words);
   }
+  absl::StatusOr<uint64_t> LogDirtyCount() override {
+    if (!error.ok()) return error;
+    if (no_memory) return absl::DataLossError("ENOMEM");
+    return static_cast<uint64_t>(std::count(log.begin(), log.end(), true)) + miscounted;
+  }
   absl::Status MarkDirty(uint64_t frame) override {
     if (logging && markable) log.at(frame) = true;
     return error;
@@ -141,6 +146,7 @@ class FakeDomainControl final : public XenDomainControl {
   bool markable = true;    // False: marks get lost.
   bool no_memory = false;  // The log could not be kept, until it is turned off.
   std::vector<bool> log;
+  uint64_t miscounted = 0;  // By so much LogDirtyCount is wrong.
   std::vector<uint64_t> words;
   bool last_clean_stopped = false;
   int type_calls = 0;

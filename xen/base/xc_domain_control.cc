@@ -131,15 +131,22 @@ class XcDomainControl final : public XenDomainControl {
     const long long done =
         xc_logdirty_control(xc_.get(), domid_, XEN_DOMCTL_SHADOW_OP_CLEAN, log_->get(), log_frames_,
                             stopped ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, nullptr);
-    if (done < 0) {
-      const absl::Status error = Error("xc_logdirty_control(CLEAN)");
-      return errno == ENOMEM ? absl::DataLossError(error.message()) : error;
-    }
+    if (done < 0) return LogError("xc_logdirty_control(CLEAN)");
     if (static_cast<uint64_t>(done) != log_frames_) {
       return absl::InternalError(absl::StrCat(Name(), ": the log of dirty frames covers ", done,
                                               " frames instead of ", log_frames_));
     }
     return std::span<const uint64_t>(log_->words(), (log_frames_ + 63) / 64);
+  }
+
+  absl::StatusOr<uint64_t> LogDirtyCount() override {
+    // A bitmap of no frames: the hypervisor walks through none, and the statistics are exact.
+    xc_shadow_op_stats_t stats = {};
+    if (xc_logdirty_control(xc_.get(), domid_, XEN_DOMCTL_SHADOW_OP_PEEK, nullptr, 0, 0, &stats) <
+        0) {
+      return LogError("xc_logdirty_control(PEEK)");
+    }
+    return stats.dirty_count;
   }
 
   absl::Status MarkDirty(uint64_t frame) override {
@@ -226,6 +233,11 @@ class XcDomainControl final : public XenDomainControl {
         absl::StrFormat("%s: %s failed: errno=%d (%s)", Name(), call, error, std::strerror(error)));
     errno = error;
     return status;
+  }
+
+  absl::Status LogError(const char* call) const {
+    const absl::Status error = Error(call);
+    return errno == ENOMEM ? absl::DataLossError(error.message()) : error;
   }
 
   absl::Status ShadowOp(unsigned operation, const char* what) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/primary/log_dirty.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -55,11 +56,22 @@ absl::Status LogDirty::Start() {
   return control_.MarkDirty(canary_);
 }
 
+absl::Status LogDirty::CheckEnabled() const {
+  if (enabled_) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("guest ", guest_, ": its dirty pages are not logged"));
+}
+
+// The hypervisor counts in steps of one, also down, and starts from 0 after a fetch; what happens
+// while a long log is being cleared it may count wrongly, even to below 0.
+absl::StatusOr<uint64_t> LogDirty::Count() {
+  HAVEN_RETURN_IF_ERROR(CheckEnabled());
+  HAVEN_ASSIGN_OR_RETURN(const uint64_t frames, control_.LogDirtyCount());
+  return std::min(frames, frame_count_);
+}
+
 absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped) {
-  if (!enabled_) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("guest ", guest_, ": its dirty pages are not logged"));
-  }
+  HAVEN_RETURN_IF_ERROR(CheckEnabled());
   const absl::StatusOr<std::span<const uint64_t>> words = control_.LogDirtyClean(stopped);
   if (absl::IsDataLoss(words.status())) return Restart("the hypervisor had no memory for the log");
   HAVEN_RETURN_IF_ERROR(words.status());

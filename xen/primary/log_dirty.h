@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "xen/base/domain_control.h"
 
 namespace haven {
@@ -37,6 +38,10 @@ class LogDirty {
   // again from here on. FailedPrecondition: not enabled; else errors of the control.
   absl::Status Fetch(std::span<uint64_t> bitmap, bool stopped);
 
+  // How many frames the next fetch would give, the canary among them. Only a look, also at a log
+  // that is not whole any more. FailedPrecondition: not enabled; else errors of the control.
+  absl::StatusOr<uint64_t> Count();
+
   // Idempotent. A log that can not be turned off belongs to a domain that is gone.
   void Disable();
 
@@ -44,6 +49,7 @@ class LogDirty {
   uint64_t losses() const { return losses_; }
 
  private:
+  absl::Status CheckEnabled() const;
   absl::Status Start();
   absl::Status Restart(const std::string& cause);
   bool Marked(std::span<const uint64_t> words) const;

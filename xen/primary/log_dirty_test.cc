@@ -55,6 +55,35 @@ TEST_F(LogDirtyTest, SaysWhetherTheGuestIsStopped) {
   EXPECT_FALSE(control_.last_clean_stopped);
 }
 
+TEST_F(LogDirtyTest, ALookCountsAndTakesNothingOut) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  EXPECT_EQ(*log_.Count(), 1u) << "the canary";
+  control_.log[3] = control_.log[130] = true;
+  EXPECT_EQ(*log_.Count(), 3u);
+  EXPECT_EQ(*log_.Count(), 3u);
+  ASSERT_TRUE(Fetch().ok());
+  EXPECT_TRUE(Dirty(3));
+  EXPECT_TRUE(Dirty(130));
+  EXPECT_EQ(*log_.Count(), 1u);
+}
+
+TEST_F(LogDirtyTest, ACountIsNeverMoreThanTheGuestHas) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  control_.miscounted = UINT32_MAX;
+  EXPECT_EQ(*log_.Count(), kFrames);
+}
+
+TEST_F(LogDirtyTest, ALookLeavesALossToTheNextFetch) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  Steal();
+  EXPECT_TRUE(log_.Count().ok());
+  EXPECT_TRUE(absl::IsAborted(Fetch()));
+  control_.no_memory = true;
+  EXPECT_TRUE(absl::IsDataLoss(log_.Count().status()));
+  EXPECT_TRUE(absl::IsAborted(Fetch()));
+  EXPECT_TRUE(log_.Count().ok());
+}
+
 TEST_F(LogDirtyTest, SomebodyElsesLogIsLeftAlone) {
   control_.logging = true;
   const absl::Status status = log_.Enable(false);
@@ -131,6 +160,7 @@ TEST_F(LogDirtyTest, DisabledItFetchesNothing) {
   log_.Disable();
   EXPECT_FALSE(control_.logging);
   EXPECT_TRUE(absl::IsFailedPrecondition(Fetch()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(log_.Count().status()));
   log_.Disable();
 }
 

@@ -43,6 +43,8 @@ absl::Status XenDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   return fetched;
 }
 
+absl::StatusOr<uint64_t> XenDomain::CountDirty() { return Translate(log_->Count()); }
+
 absl::Status XenDomain::CheckPages(const XenDomainStatus& status) const {
   if (status.pages == parts_.pages) return absl::OkStatus();
   return absl::FailedPreconditionError(
@@ -77,9 +79,7 @@ void XenDomain::DropLeftoverLog() {
 }
 
 absl::StatusOr<size_t> XenDomain::CaptureState(std::span<std::byte> out) {
-  absl::StatusOr<size_t> bytes = parts_.state->Capture(out);
-  if (bytes.ok()) return bytes;
-  return Translate(bytes.status());
+  return Translate(parts_.state->Capture(out));
 }
 
 DomainEnd XenDomain::End() {

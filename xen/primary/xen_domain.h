@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/primary/domain.h"
 #include "xen/base/domain_control.h"
 #include "xen/base/guest_mapping.h"
@@ -45,6 +47,7 @@ class XenDomain final : public Domain {
   const GuestMemory& memory() const override { return parts_.mapping->memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::StatusOr<uint64_t> CountDirty() override;
   // Also what a killed engine has left on, if this object does not replicate.
   void DisableLogDirty() override;
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
@@ -59,6 +62,11 @@ class XenDomain final : public Domain {
  private:
   std::string MarkerPath() const;
   // Unavailable for a domain that is gone.
+  template <typename Value>
+  absl::StatusOr<Value> Translate(absl::StatusOr<Value> value) const {
+    if (value.ok()) return value;
+    return Translate(value.status());
+  }
   absl::Status Translate(const absl::Status& status) const;
   absl::Status CheckPages(const XenDomainStatus& status) const;
   void DropLeftoverLog();

@@ -125,6 +125,18 @@ TEST_F(XenDomainTest, AChangedPageCountIsNoticedForGood) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Fetch(*domain)));
 }
 
+TEST_F(XenDomainTest, DirtyPagesAreCountedWithoutAFetch) {
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  ASSERT_TRUE(Fetch(*domain).ok());
+  control_->log[9] = control_->log[10] = true;
+  EXPECT_EQ(*domain->CountDirty(), 3u) << "and the canary";
+  ASSERT_TRUE(Fetch(*domain).ok());
+  EXPECT_EQ(bitmap_[0], uint64_t{3} << 9);
+  control_->error = absl::NotFoundError("gone");
+  EXPECT_TRUE(absl::IsUnavailable(domain->CountDirty().status()));
+}
+
 TEST_F(XenDomainTest, AStolenLogIsReported) {
   const auto domain = Make();
   ASSERT_TRUE(domain->EnableLogDirty().ok());
