@@ -44,7 +44,7 @@ class ReplicaHost {
   virtual absl::Status Destroy(uint32_t domid) = 0;
 
   // Calls it `name` from now on; whoever looks for the guest as one of ours finds it so in any case
-  // (xen/base/guest_name.h). AlreadyExists: another domain is called so.
+  // (xen/base/guest_name.h). Idempotent. AlreadyExists: another domain is called so.
   virtual absl::Status Rename(uint32_t domid, const std::string& name) = 0;
 
   // Says in the store that the guest can be suspended. A guest says so once, when it boots, and the

@@ -102,12 +102,11 @@ class XenReplicaHost final : public ReplicaHost {
   absl::Status Rename(uint32_t domid, const std::string& name) override {
     HAVEN_RETURN_IF_ERROR(MarkGuest(*store_, domid, name));
     const absl::StatusOr<uint32_t> other = FindDomain(name);
-    if (other.ok() && *other == domid) return absl::OkStatus();
-    if (other.ok()) {
+    if (other.ok() && *other != domid) {
       return absl::AlreadyExistsError(
           absl::StrCat("domain ", *other, " is called ", name, " already"));
     }
-    if (!absl::IsNotFound(other.status())) return other.status();
+    if (!other.ok() && !absl::IsNotFound(other.status())) return other.status();
     HAVEN_RETURN_IF_ERROR(store_->Write(NamePath(domid), name));
     HAVEN_ASSIGN_OR_RETURN(const std::string vm,
                            store_->Read(absl::StrCat(kDomains, "/", domid, "/vm")));

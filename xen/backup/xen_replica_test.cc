@@ -6,7 +6,9 @@
 #include <signal.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -61,6 +63,38 @@ TEST_F(XenReplicaTest, RunsAfterPrepareAndGetsItsNameAndItsNetwork) {
       ElementsAre("tsc", "context", "unpause", "announce br0", "rename web1", "offer suspend"));
   EXPECT_TRUE(world_->running);
   EXPECT_FALSE(world_->destroyed);
+}
+
+TEST_F(XenReplicaTest, TheNetworkIsToldAgainWhileTheProcessGoesOn) {
+  {
+    const std::unique_ptr<XenReplica> replica = Good();
+    ASSERT_TRUE(replica->Prepare(State()).ok());
+    ASSERT_TRUE(replica->Run().ok());
+  }
+  EXPECT_TRUE(Eventually([this] { return Count("announce br0") == 5; }));
+  EXPECT_EQ(Count("rename web1"), 1);
+  EXPECT_EQ(Count("offer suspend"), 1);
+}
+
+TEST_F(XenReplicaTest, WhatTheStoreDidNotTakeIsSaidAgain) {
+  for (const std::string refused : {"rename web1", "offer suspend"}) {
+    world_->calls.clear();
+    world_->running = false;
+    world_->refused = {refused};
+    std::filesystem::remove(world_->made);
+    {
+      const std::unique_ptr<XenReplica> replica = Good();
+      ASSERT_TRUE(replica->Prepare(State()).ok());
+      ASSERT_TRUE(replica->Run().ok());
+    }
+    EXPECT_EQ(Count("rename web1") + Count("offer suspend"), 1) << "the other was said";
+    {
+      const std::lock_guard<std::mutex> lock(world_->mutex);
+      world_->refused.clear();
+    }
+    EXPECT_TRUE(Eventually([&] { return Count(refused) == 1; }));
+    EXPECT_EQ(Count("rename web1") + Count("offer suspend"), 2);
+  }
 }
 
 TEST_F(XenReplicaTest, ANameThatIsTakenCostsOnlyTheName) {

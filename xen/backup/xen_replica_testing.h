@@ -5,11 +5,15 @@
 #define HAVEN_XEN_BACKUP_XEN_REPLICA_TESTING_H_
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -17,6 +21,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/control/time_limit.h"
 #include "xen/backup/build_xen_replica.h"
 #include "xen/backup/fake_replica_host.h"
 #include "xen/backup/guest_config.h"
@@ -63,6 +68,22 @@ class XenReplicaTest : public ::testing::Test {
     absl::StatusOr<std::unique_ptr<XenReplica>> replica = Build("good");
     EXPECT_TRUE(replica.ok()) << replica.status();
     return *std::move(replica);
+  }
+
+  // How often the host was called so.
+  ptrdiff_t Count(const std::string& call) const {
+    const std::vector<std::string> calls = world_->Calls();
+    return std::count(calls.begin(), calls.end(), call);
+  }
+
+  // Whether it comes true within 20 s.
+  static bool Eventually(const std::function<bool()>& done) {
+    const TimeLimit limit(absl::Seconds(20));
+    while (!done()) {
+      if (limit.Passed()) return false;
+      poll(nullptr, 0, 1);
+    }
+    return true;
   }
 
   // The stream that the toolstack is to receive.
