@@ -37,6 +37,7 @@ class MonitoredOutput final : public OutputBuffer {
                   std::vector<uint32_t> domains)
       : inner_(std::move(inner)), guests_(std::move(guests)), domains_(std::move(domains)) {}
 
+  absl::Status Prepare() override { return inner_->Prepare(); }
   absl::Status Hold() override { return inner_->Hold(); }
   absl::Status Barrier() override { return inner_->Barrier(); }
   absl::Status ReleaseOne() override { return inner_->ReleaseOne(); }

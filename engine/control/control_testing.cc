@@ -135,7 +135,13 @@ absl::Status TestGuest::Resume() {
   return absl::OkStatus();
 }
 
+absl::Status TestGuest::Prepare() {
+  prepared_ = true;
+  return absl::OkStatus();
+}
+
 absl::Status TestGuest::Hold() {
+  HAVEN_CHECK(prepared_);
   holding_ = true;
   return absl::OkStatus();
 }

@@ -92,7 +92,8 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   absl::Status Resume() override;
   int event_fd() const override { return -1; }
 
-  // OutputBuffer.
+  // OutputBuffer. Its first Hold comes after Prepare (checked).
+  absl::Status Prepare() override;
   absl::Status Hold() override;
   absl::Status Barrier() override;
   absl::Status ReleaseOne() override;
@@ -116,6 +117,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   std::atomic<uint64_t> fetches_{0};
   bool running_ = true;
   bool logging_ = false;
+  bool prepared_ = false;
   bool holding_ = false;
   std::deque<uint64_t> held_;
   std::optional<size_t> mark_;  // Packets of the finished epoch.

@@ -198,6 +198,8 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
     for (Domain* other : domains_) other->DisableLogDirty();
     return primary_.OnSession(session, false, false, now_ns);
   }
+  const absl::Status prepared = output_.Prepare();
+  if (!prepared.ok()) last_error_ = prepared;
   shipper_.reset();
   builder_.reset();
   seal_.reset();

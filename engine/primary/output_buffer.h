@@ -28,6 +28,11 @@ class OutputBuffer {
  public:
   virtual ~OutputBuffer() = default;
 
+  // Makes ready what Hold needs, while the guests run and output passes, so that they need not
+  // stand still for it. What is held stays held. An error: nothing is lost, and Hold meets it
+  // again.
+  virtual absl::Status Prepare() { return absl::OkStatus(); }
+
   // From here on output is held. Ends the pass-through of OpenAll; what is held belongs to the
   // running epoch. Idempotent.
   virtual absl::Status Hold() = 0;

@@ -56,10 +56,20 @@ absl::Status DomainsOutput::Serve(std::vector<std::string> nics) {
   return absl::OkStatus();
 }
 
+absl::Status DomainsOutput::Follow() {
+  HAVEN_ASSIGN_OR_RETURN(std::vector<std::string> nics, FindNics(channel_, spec_.domains));
+  return nics == nics_ ? absl::OkStatus() : Serve(std::move(nics));
+}
+
+absl::Status DomainsOutput::Prepare() {
+  if (holding_) return absl::OkStatus();
+  HAVEN_RETURN_IF_ERROR(Follow());
+  return inner_ != nullptr ? inner_->Prepare() : absl::OkStatus();
+}
+
 absl::Status DomainsOutput::Hold() {
   if (holding_) return Health();
-  HAVEN_ASSIGN_OR_RETURN(std::vector<std::string> nics, FindNics(channel_, spec_.domains));
-  if (nics != nics_) HAVEN_RETURN_IF_ERROR(Serve(std::move(nics)));
+  HAVEN_RETURN_IF_ERROR(Follow());
   HAVEN_RETURN_IF_ERROR(inner_ != nullptr ? inner_->Hold() : RemoveQueues());
   intact_ns_ = clock_.NowNs();
   holding_ = true;

@@ -37,6 +37,7 @@ class DomainsOutput final : public OutputBuffer {
   // With sockets of this network namespace and the system's clock.
   static absl::StatusOr<std::unique_ptr<DomainsOutput>> Attach(const PlugSpec& spec);
 
+  absl::Status Prepare() override;
   absl::Status Hold() override;
   absl::Status Barrier() override;
   absl::Status ReleaseOne() override;
@@ -52,6 +53,8 @@ class DomainsOutput final : public OutputBuffer {
   DomainsOutput(const PlugSpec& spec, Sockets sockets, std::unique_ptr<NetlinkSocket> looks,
                 const Clock& clock);
 
+  // Serves the NICs that there are now.
+  absl::Status Follow();
   // Replaces the buffer by one of these NICs.
   absl::Status Serve(std::vector<std::string> nics);
   absl::Status RemoveQueues();

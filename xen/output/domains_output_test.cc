@@ -89,6 +89,20 @@ TEST_F(DomainsOutputTest, ANicThatGetsItsNameLateIsHeld) {
   ExpectHeld(*output, "web-lan");
 }
 
+TEST_F(DomainsOutputTest, PreparesTheNicsThatThereAre) {
+  const auto output = Attach();
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_FALSE(QueuesAreLeft()) << "there is no NIC";
+  kernel_.AddLink("vif7.0");
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_TRUE(QueuesAreLeft());
+  EXPECT_TRUE(kernel_.Packet("vif7.0"));
+  ASSERT_TRUE(output->Hold().ok());
+  ExpectHeld(*output, "vif7.0");
+  ASSERT_TRUE(output->Prepare().ok());
+  ExpectHeld(*output, "vif7.0");
+}
+
 TEST_F(DomainsOutputTest, ADomainWithoutNicsHasNothingToHold) {
   const auto output = Holding();
   ASSERT_TRUE(output->Barrier().ok());

@@ -154,11 +154,16 @@ absl::Status PlugDevices::FindNic(Nic& nic) {
       absl::StrCat("ingress filters of ", nic.name));
 }
 
-absl::Status PlugDevices::Ensure() {
+absl::Status PlugDevices::EnsureQueues() {
   HAVEN_RETURN_IF_ERROR(Find());
   HAVEN_RETURN_IF_ERROR(problem_);
   leaked_ = target_ != 0 && !queues_[current_].plugged;
   for (Queue& queue : queues_) HAVEN_RETURN_IF_ERROR(EnsureQueue(queue));
+  return absl::OkStatus();
+}
+
+absl::Status PlugDevices::Ensure() {
+  HAVEN_RETURN_IF_ERROR(EnsureQueues());
   for (Nic& nic : nics_) HAVEN_RETURN_IF_ERROR(EnsureFilter(nic));
   return absl::OkStatus();
 }

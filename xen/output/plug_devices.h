@@ -51,6 +51,8 @@ class PlugDevices {
   // NotFound: a NIC is not there. FailedPrecondition: a NIC has a filter or a program of somebody
   // else, or is in the buffer of another group; or the kernel lacks a part; with what to do.
   absl::Status Ensure();
+  // Only the plugs of it. No NIC is touched.
+  absl::Status EnsureQueues();
 
   // Find, and FailedPrecondition if anything is missing.
   absl::Status Verify();

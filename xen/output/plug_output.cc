@@ -53,6 +53,22 @@ absl::StatusOr<std::unique_ptr<PlugOutput>> PlugOutput::Attach(const PlugSpec& s
   return Attach(spec, std::move(requests), std::move(events), SystemClock::Get());
 }
 
+absl::Status PlugOutput::Prepare() {
+  if (state_ != State::kAbsent) return absl::OkStatus();
+  // Half of it done, only Hold, OpenAll or Rebuild can tell what is there.
+  state_ = State::kFound;
+  HAVEN_RETURN_IF_ERROR(devices_.EnsureQueues());
+  for (const PlugDevices::Queue& queue : devices_.queues()) {
+    HAVEN_RETURN_IF_ERROR(
+        channel_.Command(OpenPlugRequest(queue.ifindex), absl::StrCat("opening ", queue.name)));
+  }
+  HAVEN_RETURN_IF_ERROR(devices_.Ensure());
+  current_ = devices_.current();
+  PrepareRequests();
+  state_ = State::kOpen;
+  return absl::OkStatus();
+}
+
 absl::Status PlugOutput::Hold() {
   if (state_ == State::kHolding) return Health();
   const bool found = state_ == State::kFound;

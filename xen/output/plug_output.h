@@ -60,6 +60,10 @@ class PlugOutput final : public OutputBuffer {
   // With sockets of this network namespace and the system's clock.
   static absl::StatusOr<std::unique_ptr<PlugOutput>> Attach(const PlugSpec& spec);
 
+  // Sets everything up if nothing is there, with its plugs open: what the guests send takes the way
+  // through them from here on. The kernel loads its modules for it. Errors as Hold.
+  absl::Status Prepare() override;
+
   // Sets everything up that is missing. NotFound: a NIC is not there; AlreadyExists,
   // FailedPrecondition: as PlugDevices::Ensure. Some milliseconds.
   absl::Status Hold() override;

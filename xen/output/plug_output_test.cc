@@ -79,6 +79,62 @@ TEST_F(PlugOutputTest, AttachChangesNothing) {
   EXPECT_EQ(output->stats().held_packets, 0u);
 }
 
+TEST_F(PlugOutputTest, PrepareMakesEverythingAndHoldsNothing) {
+  const auto output = Attach();
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_EQ(Send(4), 4);
+  EXPECT_EQ(Passed(), 4u) << "through the plugs";
+  EXPECT_TRUE(output->Health().ok());
+  EXPECT_FALSE(output->Barrier().ok());
+  const int filters = kernel_.requests[RTM_NEWTFILTER];
+  EXPECT_EQ(filters, 2);
+  ASSERT_TRUE(output->Hold().ok());
+  EXPECT_EQ(kernel_.requests[RTM_NEWTFILTER], filters);
+  EXPECT_EQ(Send(3), 0);
+  ASSERT_TRUE(output->Barrier().ok());
+  EXPECT_EQ(Passed(), 4u);
+  ASSERT_TRUE(output->ReleaseOne().ok());
+  EXPECT_EQ(Passed(), 7u);
+  ASSERT_TRUE(output->OpenAll().ok());
+  ASSERT_TRUE(output->Remove().ok());
+  EXPECT_EQ(kernel_.link(ifbs_[0]), nullptr);
+}
+
+TEST_F(PlugOutputTest, WhatIsPreparedIsOpenForASuccessorToo) {
+  ASSERT_TRUE(Attach()->Prepare().ok());
+  EXPECT_EQ(Send(2), 2);
+  const auto output = Attach();
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_EQ(Send(2), 2);
+  ASSERT_TRUE(output->OpenAll().ok());
+  ASSERT_TRUE(output->Remove().ok());
+  EXPECT_EQ(kernel_.link(ifbs_[0]), nullptr);
+}
+
+TEST_F(PlugOutputTest, PrepareLeavesWhatIsHeldAlone) {
+  auto output = Holding();
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_EQ(Send(2), 0);
+  output = Attach();
+  ASSERT_TRUE(output->Prepare().ok());
+  EXPECT_EQ(Send(2), 0);
+  EXPECT_EQ(Passed(), 0u);
+}
+
+TEST_F(PlugOutputTest, AFailedPreparationHoldsNothingAndIsMadeGoodByHold) {
+  for (const int type : {int{RTM_NEWLINK}, int{RTM_NEWQDISC}, int{RTM_NEWTFILTER}}) {
+    kernel_.fails[type] = EINTR;
+    const auto output = Attach();
+    EXPECT_FALSE(output->Prepare().ok()) << type;
+    EXPECT_EQ(Send(4), 4) << type;
+    kernel_.fails.clear();
+    ASSERT_TRUE(output->Hold().ok()) << type;
+    EXPECT_EQ(Send(4), 0) << type;
+    ASSERT_TRUE(output->OpenAll().ok()) << type;
+    ASSERT_TRUE(output->Remove().ok()) << type;
+  }
+}
+
 TEST_F(PlugOutputTest, SpecsThatNameNothingAreRefused) {
   for (const std::string& group : {std::string(), std::string(300, 'x')}) {
     PlugSpec spec = spec_;
