@@ -91,6 +91,7 @@ absl::Status EngineLoop::Open() {
   for (const GuestPorts& guest : seams_.guests) {
     const int fd = guest.suspend->event_fd();
     if (fd >= 0) HAVEN_RETURN_IF_ERROR(guests_->Add(fd));
+    guests_announce_ = guests_announce_ && fd >= 0;
   }
   return poll_->Add(mailbox_->fd());
 }
@@ -213,6 +214,17 @@ void EngineLoop::WatchGuests() {
   }
 }
 
+// Guests that say when they have stopped are left in peace until then: what a look costs is taken
+// from the processor on which they stop. What they should not say is found by the looks at life.
+bool EngineLoop::WaitsUnannounced() const {
+  if (!driver_->busy()) return false;
+  const Primary& primary = driver_->primary();
+  const bool stopping = primary.phase() == Primary::Phase::kStopping ||
+                        primary.phase() == Primary::Phase::kTakingBack;
+  const bool announced = stopping && guests_announce_ && guests_watched_;
+  return !announced || primary.epoch_in_flight() != kNoEpoch;
+}
+
 void EngineLoop::Wait() {
   if (arbiter_->ready()) return;
   int64_t now_ns = clock_.NowNs();
@@ -229,7 +241,7 @@ void EngineLoop::Wait() {
     if (!armed || Over() || arbiter_->ready() || followed_link_ != number) return;
   }
   int64_t until_ns = std::min(driver_->NextWakeNs(), status_->NextWakeNs());
-  if (driver_->busy()) {
+  if (WaitsUnannounced()) {
     now_ns = clock_.NowNs();
     const int64_t pause_ns =
         std::clamp((now_ns - busy_since_ns_) / 4, kBusyPollMinNs, kBusyPollMaxNs);

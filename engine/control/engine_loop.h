@@ -115,6 +115,7 @@ class EngineLoop {
   void Vouch();
   void FollowLink();
   void WatchGuests();
+  bool WaitsUnannounced() const;
   void Wait();
 
   const EngineOptions options_;
@@ -137,6 +138,7 @@ class EngineLoop {
   std::optional<PollSet>
       guests_;  // The guests' descriptors, part of poll_ while guests stop or start.
   bool guests_watched_ = false;
+  bool guests_announce_ = true;  // Each of them has a descriptor.
 
   // The link whose descriptor is watched and whose lane beats; names, since addresses come again.
   SessionId followed_session_ = kNoSession;

@@ -87,8 +87,7 @@ class PrimaryDriver : private PrimaryActions {
   void Poll();
   int64_t NextWakeNs() const;
 
-  // True if polling again at once is of use: something of this side is under way that no descriptor
-  // announces.
+  // True if polling again at once may be of use: something of this side is under way.
   bool busy() const;
 
   void Unprotect() { primary_.Unprotect(clock_.NowNs()); }
