@@ -85,6 +85,7 @@ absl::StatusOr<RamMap> ReadRamMap(XenDomainControl& control) {
         static_cast<size_t>(std::min<uint64_t>(kBatch, map.frame_count - first)));
     for (size_t i = 0; i < batch.size(); ++i) batch[i] = first + i;
     HAVEN_RETURN_IF_ERROR(control.FrameTypes(batch));
+    ++map.batches;
     HAVEN_ASSIGN_OR_RETURN(const uint64_t pages,
                            AddBatch(control.domid(), batch, first, special, map));
     found += pages;

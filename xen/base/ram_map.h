@@ -18,6 +18,7 @@ struct RamMap {
   // (HVM_PARAM_*_PFN). Rising, without repetition.
   std::vector<uint64_t> special;
   uint64_t ram_frames = 0;
+  uint64_t batches = 0;  // Hypercalls that the search took.
 };
 
 // Asks the hypervisor for the types of frames, 1024 by one hypercall, until every page that the

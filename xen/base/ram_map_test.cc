@@ -61,6 +61,7 @@ TEST(RamMap, TheHoleOfASmallGuestIsNotSearched) {
   EXPECT_TRUE(IsRam(*map, kRam - 1));
   EXPECT_THAT(map->special, ElementsAre(kFrames - 8, kFrames - 5));
   EXPECT_EQ(control.type_calls, 34) << "the 32 of its RAM, one of the hole, and the last";
+  EXPECT_EQ(map->batches, 34u);
 }
 
 TEST(RamMap, RamBehindHolesIsFoundWhereverItLies) {

@@ -15,6 +15,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "xen/base/description.h"
@@ -37,6 +38,22 @@ namespace haven {
 namespace {
 
 constexpr absl::Duration kToolstackTimeout = absl::Seconds(30);
+
+// What each step took so far, as words of a log line.
+class StepTimes {
+ public:
+  // The step that ends now.
+  void Note(const char* step) {
+    const int64_t now_ns = SystemClock::Get().NowNs();
+    absl::StrAppend(&text_, " ", step, "_ms=", (now_ns - begun_ns_) / kNsPerMs);
+    begun_ns_ = now_ns;
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+  int64_t begun_ns_ = SystemClock::Get().NowNs();
+};
 
 std::string DomainPath(uint32_t domid, const char* rest) {
   return absl::StrCat("/local/domain/", domid, rest);
@@ -138,33 +155,48 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
   HAVEN_ASSIGN_OR_RETURN(seams.event, SubscribeSuspend(domid, port));
   HAVEN_RETURN_IF_ERROR(store.Write(port_path, absl::StrCat(seams.event->guest_port())));
   seams.clock = &SystemClock::Get();
-  return CooperativeSuspend::Create(std::move(seams), std::move(state));
+  return CooperativeSuspend::Create(std::move(seams), std::move(state), store);
+}
+
+// How the guest is made, if it can be protected.
+absl::StatusOr<XenToolstackConfig> ProtectableConfig(const XenDomainStatus& status,
+                                                     const XenRefusalOptions& options,
+                                                     const XenDomain::Parts& parts,
+                                                     StepTimes& times) {
+  const uint32_t domid = parts.control->domid();
+  HAVEN_ASSIGN_OR_RETURN(XenToolstackConfig config, ToolstackConfig(domid));
+  times.Note("list");
+  config.json = WithBridges(config.json, [&](uint64_t nic) {
+    return TextOr(*parts.store, absl::StrCat("/libxl/", domid, "/device/vif/", nic, "/bridge"));
+  });
+  HAVEN_RETURN_IF_ERROR(
+      CheckFacts(parts.info.name, status, domid, *parts.store, config.json, options));
+  times.Note("check");
+  return config;
 }
 
 // All that replication needs of the guest.
-absl::Status Map(const std::string& name, const XenDomainStatus& status,
-                 const XenRefusalOptions& options, XenDomain::Parts& parts) {
+absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config,
+                 XenDomain::Parts& parts, StepTimes& times) {
   XenDomainControl& control = *parts.control;
-  HAVEN_ASSIGN_OR_RETURN(XenToolstackConfig config, ToolstackConfig(control.domid()));
-  config.json = WithBridges(config.json, [&](uint64_t nic) {
-    return TextOr(*parts.store,
-                  absl::StrCat("/libxl/", control.domid(), "/device/vif/", nic, "/bridge"));
-  });
-  HAVEN_RETURN_IF_ERROR(
-      CheckFacts(name, status, control.domid(), *parts.store, config.json, options));
+  const std::string& name = parts.info.name;
   parts.info.disk_covered = !WritesDisks(config.json);
   HAVEN_ASSIGN_OR_RETURN(const RamMap map, ReadRamMap(control));
+  times.Note("search");
   HAVEN_ASSIGN_OR_RETURN(parts.canary, CanaryFrame(name, control, map));
   HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control));
   HAVEN_ASSIGN_OR_RETURN(parts.info.config, Describe(control, map, *parts.state, config));
+  times.Note("describe");
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper, OpenForeignMapper(control.domid()));
   HAVEN_ASSIGN_OR_RETURN(parts.mapping,
                          GuestMapping::Create(name, std::move(mapper), map.ram, map.frame_count,
                                               /*writable=*/false));
+  times.Note("map");
   parts.pages = status.pages;
   HAVEN_LOG(kInfo, "xen") << "guest=" << name << " domain=" << control.domid()
-                          << " ram_pages=" << map.ram_frames << " frames=" << map.frame_count
-                          << " special=" << map.special.size();
+                          << " pages=" << status.pages << " ram_pages=" << map.ram_frames
+                          << " special=" << map.special.size() << " frames=" << map.frame_count
+                          << " batches=" << map.batches << times.text();
   return absl::OkStatus();
 }
 
@@ -207,6 +239,7 @@ absl::Status CheckXenGuest(const std::string& name, const XenRefusalOptions& opt
 absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
                                         const XenRefusalOptions& options) {
   XenGuest guest;
+  StepTimes times;
   HAVEN_ASSIGN_OR_RETURN(guest.domid, FindXenGuest(name));
   XenDomain::Parts parts;
   HAVEN_ASSIGN_OR_RETURN(parts.control, OpenXenDomain(guest.domid));
@@ -222,11 +255,18 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
   parts.destroy = [](uint32_t domid) {
     return RunXl({"destroy", absl::StrCat(domid)}, kToolstackTimeout).status();
   };
-  if (hold == XenHold::kReplicate) {
-    HAVEN_RETURN_IF_ERROR(Map(parts.info.name, status, options, parts));
+  times.Note("find");
+  const bool replicate = hold == XenHold::kReplicate;
+  XenToolstackConfig config;
+  if (replicate) {
+    HAVEN_ASSIGN_OR_RETURN(config, ProtectableConfig(status, options, parts, times));
   }
-  HAVEN_ASSIGN_OR_RETURN(guest.suspend,
+  // Before the memory is mapped, which takes longest: a store that does not answer costs less here.
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<CooperativeSuspend> suspend,
                          MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop));
+  times.Note("subscribe");
+  if (replicate) HAVEN_RETURN_IF_ERROR(Map(status, config, parts, times));
+  guest.suspend = std::move(suspend);
   guest.domain = std::make_unique<XenDomain>(std::move(parts));
   return guest;
 }

@@ -25,9 +25,9 @@ std::string MarkPath(uint32_t domid) { return absl::StrCat("/libxl/", domid, "/h
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CooperativeSuspend>> CooperativeSuspend::Create(
-    Seams seams, std::shared_ptr<XenStopState> state) {
+    Seams seams, std::shared_ptr<XenStopState> state, XenStore& patient) {
   HAVEN_RETURN_IF_ERROR(seams.watch->Watch(kDomainEnds));
-  const absl::Status mark = seams.store->Read(MarkPath(seams.control->domid())).status();
+  const absl::Status mark = patient.Read(MarkPath(seams.control->domid())).status();
   if (!mark.ok() && !absl::IsNotFound(mark)) return mark;
   UniqueFd epoll_fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_fd) return absl::ErrnoToStatus(errno, "create an epoll descriptor");

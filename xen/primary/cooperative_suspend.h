@@ -44,9 +44,10 @@ class CooperativeSuspend final : public SuspendMethod {
     const Clock* clock = nullptr;
   };
 
+  // `patient` is asked here and never again: who has just come can wait longer than an epoch.
   // Internal: no descriptors left; else errors of the store.
   static absl::StatusOr<std::unique_ptr<CooperativeSuspend>> Create(
-      Seams seams, std::shared_ptr<XenStopState> state);
+      Seams seams, std::shared_ptr<XenStopState> state, XenStore& patient);
   ~CooperativeSuspend() override;
 
   absl::Status Request() override;

@@ -33,11 +33,12 @@ class CooperativeSuspendTest : public ::testing::Test {
     event_ = event.get();
     CooperativeSuspend::Seams seams;
     seams.control = &control_;
-    seams.store = std::make_unique<FakeStore>(content_);
+    seams.store = std::make_unique<FakeStore>(requests_);
     seams.watch = std::move(watch);
     seams.event = std::move(event);
     seams.clock = &clock_;
-    auto suspend = CooperativeSuspend::Create(std::move(seams), stop_);
+    FakeStore patient(content_);
+    auto suspend = CooperativeSuspend::Create(std::move(seams), stop_, patient);
     HAVEN_CHECK_OK(suspend.status());
     suspend_ = *std::move(suspend);
   }
@@ -66,6 +67,8 @@ class CooperativeSuspendTest : public ::testing::Test {
 
   FakeDomainControl control_{100};
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
+  // What the handle for requests sees.
+  std::shared_ptr<FakeStoreContent> requests_ = content_;
   std::shared_ptr<XenStopState> stop_;
   ManualClock clock_{kNsPerSecond};
   FakeStore* watch_ = nullptr;
@@ -89,6 +92,14 @@ TEST_F(CooperativeSuspendTest, StopsAndGoesOn) {
   EXPECT_EQ(control_.resumes, 1);
   EXPECT_EQ(suspend_->Poll(), State::kRunning);
   EXPECT_FALSE(stop_->stopped);
+}
+
+TEST_F(CooperativeSuspendTest, TheBeginningIsMorePatientThanAnEpoch) {
+  content_->entries[kMark] = "asked";
+  requests_ = std::make_shared<FakeStoreContent>();
+  requests_->error = absl::DeadlineExceededError("300 ms");
+  Start();
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended) << "the mark was seen";
 }
 
 TEST_F(CooperativeSuspendTest, ARequestThatIsNotTakenIsTakenBack) {
