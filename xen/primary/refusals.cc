@@ -81,14 +81,12 @@ void CheckDevices(const Json& config, bool unsafe_disk, std::vector<std::string>
         "a PCI device is passed through to it, whose state can not be copied: "
         "detach it (xl pci-detach)");
   }
-  for (const char* kind : {"nics", "disks"}) {
-    for (const Json& device : ListOf(config, kind)) {
-      if (!InOtherDomain(device)) continue;
-      reasons.push_back(absl::StrCat("the other end of one of its ", kind,
-                                     " is not in the first domain, where its output could be "
-                                     "held: give it a backend there"));
-      break;
-    }
+  // Every list of devices, whatever kinds a toolstack knows.
+  for (const auto& [kind, list] : config.items()) {
+    if (!list.is_array() || std::none_of(list.begin(), list.end(), InOtherDomain)) continue;
+    reasons.push_back(absl::StrCat("the other end of one of its ", kind,
+                                   " is not in the first domain, where its output could be "
+                                   "held: give it a backend there"));
   }
   for (const Json& disk : ListOf(config, "disks")) {
     if (unsafe_disk || !Writable(disk)) continue;
@@ -112,11 +110,16 @@ void CheckBackEnds(const Json& config, std::vector<std::string>& reasons) {
     reasons.push_back(
         "it has a device model, whose state is not part of an epoch: start it with type=\"pvh\"");
   }
-  const std::array<std::pair<const char*, const char*>, 4> kinds = {{
+  const std::array<std::pair<const char*, const char*>, 9> kinds = {{
       {"usbctrls", "a USB controller"},
       {"usbdevs", "a USB device"},
       {"vtpms", "a virtual TPM"},
       {"pvcallsifs", "sockets in another domain (pvcalls)"},
+      {"vfbs", "a frame buffer"},
+      {"vkbs", "a virtual keyboard"},
+      {"vdispls", "a virtual display"},
+      {"vsnds", "a virtual sound card"},
+      {"virtios", "a virtio device"},
   }};
   for (const auto& [list, what] : kinds) {
     if (ListOf(config, list).empty()) continue;

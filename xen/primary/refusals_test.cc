@@ -77,6 +77,15 @@ TEST(Refusals, BackEndsElsewhere) {
                   .ok());
 }
 
+TEST(Refusals, BackEndsElsewhereOfEveryKindOfDevice) {
+  for (const char* const list : {"p9s", "channels", "vkbs", "kinds of a later toolstack"}) {
+    const XenGuestFacts there = With(absl::StrCat(R"({")", list, R"(":[{"backend_domid":3}]})"));
+    EXPECT_THAT(Reason(there, /*unsafe_disk=*/true),
+                HasSubstr(absl::StrCat("one of its ", list, " is not in the first domain")));
+  }
+  EXPECT_TRUE(CheckProtectable(With(R"({"channels":[{"backend_domid":0}]})"), {}).ok());
+}
+
 TEST(Refusals, WritableDisksUnlessTheirOwnerKnows) {
   for (const char* writable : {"1", "true"}) {
     const XenGuestFacts facts =
@@ -108,7 +117,8 @@ TEST(Refusals, WhoseDisksAreWritable) {
 }
 
 TEST(Refusals, DevicesWhoseOtherEndNoCopyHas) {
-  for (const char* const list : {"usbctrls", "usbdevs", "vtpms", "pvcallsifs"}) {
+  for (const char* const list : {"usbctrls", "usbdevs", "vtpms", "pvcallsifs", "vfbs", "vkbs",
+                                 "vdispls", "vsnds", "virtios"}) {
     const XenGuestFacts facts = With(absl::StrCat(R"({")", list, R"(":[{}]})"));
     EXPECT_THAT(Reason(facts, /*unsafe_disk=*/true), HasSubstr("start it without")) << list;
     EXPECT_TRUE(CheckProtectable(With(absl::StrCat(R"({")", list, R"(":[]})")), {}).ok()) << list;
