@@ -26,7 +26,7 @@ bool HashBaseline::Replace(uint16_t domain, uint32_t gfn, const std::byte* page,
   Domain& own = domains_[domain];
   const size_t blocks = kPageBytes >> block_shift_;
   std::array<uint64_t, kMaxPageBlocks> hashes;
-  key_.Page(page, block_shift_, hashes.data());
+  page_hash_(key_, page, block_shift_, hashes.data());
   uint64_t* stored = own.hashes.data() + size_t{gfn} * blocks;
   const bool had = own.states[gfn] == State::kStable;
   uint64_t differ = 0;
@@ -39,7 +39,8 @@ bool HashBaseline::Replace(uint16_t domain, uint32_t gfn, const std::byte* page,
 
 void HashBaseline::Set(uint16_t domain, uint32_t gfn, const std::byte* page) {
   Domain& own = domains_[domain];
-  key_.Page(page, block_shift_, own.hashes.data() + size_t{gfn} * (kPageBytes >> block_shift_));
+  page_hash_(key_, page, block_shift_,
+             own.hashes.data() + size_t{gfn} * (kPageBytes >> block_shift_));
   own.states[gfn] = State::kStable;
 }
 

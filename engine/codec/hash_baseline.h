@@ -26,6 +26,11 @@ class HashBaseline {
   // `page_counts`: one entry a domain; empty keeps nothing.
   HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift);
 
+  // For tests: how a page is hashed, as HashKey::Page(), which is the default.
+  using PageHash = void (*)(const HashKey& key, const std::byte* page, unsigned block_shift,
+                            uint64_t* hashes);
+  void set_page_hash(PageHash hash) { page_hash_ = hash; }
+
   // Hashes by this secret from now on. Drops what is known of all pages.
   void SetKey(const HashKey& key);
 
@@ -60,6 +65,8 @@ class HashBaseline {
 
   unsigned block_shift_;
   HashKey key_;
+  PageHash page_hash_ = [](const HashKey& key, const std::byte* page, unsigned shift,
+                           uint64_t* hashes) { key.Page(page, shift, hashes); };
   std::vector<Domain> domains_;
 };
 

@@ -57,7 +57,8 @@ void PageCodec::BeginEpoch(const CodecSettings& settings, std::span<const CodecR
   runs_.clear();
   uint64_t pages = 0;
   const auto keep_hashes = [this](uint16_t domain, uint32_t gfn, const std::byte* bytes) {
-    if (hashes_.enabled() && !options_.verify) hashes_.Set(domain, gfn, bytes);
+    // Under `verify` they are there already.
+    if (options_.hashes && !options_.verify) hashes_.Set(domain, gfn, bytes);
   };
   const PageCache::Evicted evicted = keep_hashes;
   for (const CodecRun& run : runs) {

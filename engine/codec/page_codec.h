@@ -35,7 +35,8 @@ struct CodecOptions {
   // Keep hashes of the pages that are not in the cache.
   bool hashes = false;
   // Keep hashes of the pages in the cache as well, and count the changed blocks that they would
-  // have missed. What is sent follows the bytes.
+  // have missed. It changes nothing of what is sent: that follows the bytes where there are bytes,
+  // and hashes only with `hashes`.
   bool verify = false;
   // Most pages of one epoch.
   uint64_t max_epoch_pages = 0;
@@ -172,6 +173,8 @@ class PageCodec {
   // For tests: how blocks are named in the index. The default is the keyed hash.
   using BlockName = uint64_t (*)(const HashKey& key, const std::byte* block, size_t bytes);
   void set_block_name(BlockName name) { block_name_ = name; }
+  // For tests: how changes are found by hashes. Before the first epoch.
+  void set_page_hash(HashBaseline::PageHash hash) { hashes_.set_page_hash(hash); }
 
  private:
   // What is known of a page's change.

@@ -23,16 +23,18 @@ PageCodec::Change PageCodec::FindChange(CodecWorker& worker, uint16_t domain,
     change.known = true;
   }
   if (!hashes_.enabled()) return change;
-  const bool uncached = change.slot == PageCache::kNoSlot;
+  const bool cached = change.slot != PageCache::kNoSlot;
   const bool entering = change.before == nullptr && hashes_.Has(domain, page.gfn);
-  if (!uncached && !entering && !options_.verify) return change;
+  const bool by_hash = options_.hashes && (!cached || entering);
+  if (!by_hash && !(options_.verify && cached)) return change;
   uint64_t hashed = 0;
   const bool had = hashes_.Replace(domain, page.gfn, page.bytes, &hashed);
-  if (change.before == nullptr) {
+  if (change.before != nullptr) {
+    const uint64_t missed = had ? change.blocks & ~hashed : 0;
+    worker.counters_.missed_blocks += static_cast<uint64_t>(std::popcount(missed));
+  } else if (by_hash) {
     change.blocks = hashed;
     change.known = had;
-  } else if (had) {
-    worker.counters_.missed_blocks += static_cast<uint64_t>(std::popcount(change.blocks & ~hashed));
   }
   return change;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/page_codec.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "engine/codec/codec_testing.h"
@@ -193,14 +194,50 @@ TEST(PageCodec, PagesSentWithoutTheCodecAreForgotten) {
   EXPECT_EQ(pair.worker.counters().unchanged, 0u);
 }
 
-TEST(PageCodec, VerifyCountsWhatHashesMiss) {
-  TestPair pair({10}, {.cache_pages = 10, .verify = true});
+// As if all blocks had the same hash.
+void CollidingHash(const HashKey&, const std::byte*, unsigned shift, uint64_t* hashes) {
+  std::fill_n(hashes, kPageBytes >> shift, uint64_t{7});
+}
+
+TEST(PageCodec, VerifyCountsWhatHashesMissAndSendsIt) {
+  for (const bool hashes : {false, true}) {
+    for (const bool collide : {false, true}) {
+      TestPair pair({10}, {.cache_pages = 10, .hashes = hashes, .verify = true});
+      if (collide) pair.codec->set_page_hash(CollidingHash);
+      FillPage(pair.Write(0, 3), 1);
+      pair.Replicate(Settings(true, true));
+      EXPECT_EQ(pair.worker.counters().missed_blocks, 0u);
+      pair.Write(0, 3)[100] ^= std::byte{1};
+      pair.Write(0, 3)[3000] ^= std::byte{1};
+      pair.Replicate(Settings(true, true));
+      EXPECT_EQ(pair.worker.counters().missed_blocks, collide ? 2u : 0u);
+      EXPECT_TRUE(pair.Equal());
+    }
+  }
+}
+
+// What `verify` is for: without the bytes nobody sees it.
+TEST(PageCodec, AHashThatCollidesLosesTheChange) {
+  TestPair pair({10}, {.hashes = true});
+  pair.codec->set_page_hash(CollidingHash);
   FillPage(pair.Write(0, 3), 1);
   pair.Replicate(Settings(true, true));
   pair.Write(0, 3)[100] ^= std::byte{1};
+  EXPECT_EQ(pair.Replicate(Settings(true, true)), 0u);
+  EXPECT_FALSE(pair.Equal());
+}
+
+// Whoever has not asked for hashes does not rely on them.
+TEST(PageCodec, VerifyAloneFindsNoChangesByHashes) {
+  TestPair pair({10}, {.cache_pages = 0, .hashes = false, .verify = true});
+  pair.codec->set_page_hash(CollidingHash);
+  FillPage(pair.Write(0, 3), 1);
   pair.Replicate(Settings(true, true));
-  EXPECT_EQ(pair.worker.counters().missed_blocks, 0u);
+  pair.Write(0, 3)[100] ^= std::byte{1};
+  EXPECT_GE(pair.Replicate(Settings(true, true)), kPageBytes);
   EXPECT_TRUE(pair.Equal());
+  EXPECT_EQ(pair.worker.counters().unchanged, 0u);
+  EXPECT_EQ(pair.worker.counters().missed_blocks, 0u);
 }
 
 TEST(PageCodec, HashesOfAnotherSessionSayNothing) {
@@ -348,7 +385,8 @@ INSTANTIATE_TEST_SUITE_P(Modes, PageCodecModelTest,
                                            Mode{8, 220, false, false}, Mode{6, 20, false, false},
                                            Mode{6, 20, true, false}, Mode{7, 0, true, false},
                                            Mode{8, 20, true, false}, Mode{6, 220, false, true},
-                                           Mode{6, 0, false, false}));
+                                           Mode{6, 20, false, true}, Mode{7, 20, true, true},
+                                           Mode{6, 0, false, true}, Mode{6, 0, false, false}));
 
 TEST(PageCodecDeathTest, EpochsDoNotOverlap) {
   TestPair pair({10}, {.cache_pages = 10});

@@ -39,6 +39,7 @@ struct SimTotal {
   uint64_t epochs = 0;
   uint64_t lost = 0;
   uint64_t coded_epochs = 0;
+  uint64_t verified_epochs = 0;
   uint64_t sealed_epochs = 0;
   uint64_t crashed = 0;
   uint64_t fail_stops = 0;
@@ -52,6 +53,7 @@ struct SimTotal {
     epochs += result.epochs;
     lost += result.group_lost ? 1 : 0;
     coded_epochs += result.coded_epochs;
+    verified_epochs += result.verified_epochs;
     sealed_epochs += result.sealed_epochs;
     crashed += result.crashed ? 1 : 0;
     fail_stops += result.fail_stops;
@@ -62,12 +64,12 @@ struct SimTotal {
   void Print(uint64_t failures) const {
     const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
     std::printf(
-        "%llu seeds, %llu failed: %llu epochs, %llu of them coded and %llu sealed, %llu packets "
-        "released, %llu promotions, %llu groups lost with both hosts; %llu processes died at an "
-        "event of their own, %llu calm fail-stops and %llu short cuts\n",
+        "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu of these verified, and "
+        "%llu sealed, %llu packets released, %llu promotions, %llu groups lost with both hosts; "
+        "%llu processes died at an event of their own, %llu calm fail-stops and %llu short cuts\n",
         number(seeds), number(failures), number(epochs), number(coded_epochs),
-        number(sealed_epochs), number(released), number(promotions), number(lost), number(crashed),
-        number(fail_stops), number(short_cuts));
+        number(verified_epochs), number(sealed_epochs), number(released), number(promotions),
+        number(lost), number(crashed), number(fail_stops), number(short_cuts));
   }
 };
 
@@ -80,6 +82,7 @@ std::string Implausible(const SimTotal& total) {
   if (seeds < kSeedsMin) return "";
   if (total.epochs < seeds * 30) return "too few epochs";
   if (total.coded_epochs < seeds * 10) return "too few epochs of coded pages";
+  if (total.verified_epochs < seeds * 5) return "too few coded epochs with hashes to verify";
   if (total.sealed_epochs < seeds * 7) return "too few sealed epochs";
   if (total.released < seeds * 300) return "too few packets";
   if (total.promotions < seeds / 3) return "too few promotions";

@@ -30,8 +30,10 @@ SimWorld::SimWorld(uint64_t seed, bool trace)
     : seed_(seed), trace_(trace), random_(seed), codec_random_(~seed) {
   Configure();
   ConfigureCodec();
-  // Not from `random_`, for the same reason as above.
-  config_.sealed = Random(seed * 2 + 1).Chance(1, 3);
+  // Not from the others, so that the rest of a seed is what it is without these.
+  Random own(seed * 2 + 1);
+  config_.sealed = own.Chance(1, 3);
+  config_.codec.verify = own.Chance(1, 3);
   const bool durable = random_.Chance(1, 2);
   for (Host& host : hosts_) {
     host.clock = std::make_unique<SimClock>(scheduler_);
@@ -240,7 +242,16 @@ SimResult SimWorld::Run() {
 void SimWorld::CountEpochs(const PrimaryDriver& driver) {
   result_.epochs += driver.counters().epochs;
   if (config_.sealed) result_.sealed_epochs += driver.counters().epochs;
-  if (driver.codec() != nullptr) result_.coded_epochs += driver.codec()->Report().coded_epochs;
+  if (driver.codec() == nullptr) return;
+  const CodecReport report = driver.codec()->Report();
+  result_.coded_epochs += report.coded_epochs;
+  if (!config_.codec.verify) return;
+  result_.verified_epochs += report.coded_epochs;
+  // Of a good hash no simulation sees a collision: the hashes are not those of the bytes.
+  if (report.pages.missed_blocks != 0) {
+    checks_.Violate(absl::StrCat("I1: hashes miss ", report.pages.missed_blocks,
+                                 " changed blocks of pages whose bytes are kept"));
+  }
 }
 
 // Protected again, with one copy only and output that flows.
