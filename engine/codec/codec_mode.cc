@@ -53,6 +53,7 @@ CodecChoice ChoiceOf(CodecMode mode, CodecLevel automatic) {
                        .settings = {.changed_blocks = true,
                                     .byte_runs = compression != Compression::kNone,
                                     .sharing = sharing,
+                                    .sharing_rests = false,
                                     .compression = compression}};
   };
   switch (mode) {

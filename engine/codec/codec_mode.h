@@ -15,7 +15,7 @@
 namespace haven {
 
 // The last four are the steps of the HAVEN papers' ablation: FGBI bare, with sharing, with
-// compression, with both.
+// compression, with both. So that they show what each step is worth, sharing never rests in them.
 enum class CodecMode : uint8_t {
   kOff,     // Pages as they are.
   kAuto,    // CodecPolicy chooses.

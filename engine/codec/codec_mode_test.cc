@@ -47,6 +47,11 @@ TEST(CodecModeTest, TheStepsOfTheAblation) {
               mode == CodecMode::kOff || mode == CodecMode::kAuto);
     EXPECT_TRUE(choice.settings.changed_blocks);
   }
+  // The steps show what sharing finds; a level gives it up where that is little.
+  EXPECT_FALSE(settings(CodecMode::kSharing).sharing_rests);
+  EXPECT_FALSE(settings(CodecMode::kBoth).sharing_rests);
+  EXPECT_TRUE(settings(CodecMode::kBlocks).sharing && settings(CodecMode::kBlocks).sharing_rests);
+  EXPECT_TRUE(settings(CodecMode::kDense).sharing && settings(CodecMode::kDense).sharing_rests);
 }
 
 TEST(CodecModeTest, AutoIsWhatThePolicyChose) {

@@ -13,7 +13,7 @@ namespace haven {
 // From no work to most. The engine gives each its CodecSettings.
 enum class CodecLevel : uint8_t {
   kOff = 0,     // Raw and zero runs.
-  kBlocks = 1,  // Changed blocks, byte runs, sharing.
+  kBlocks = 1,  // Changed blocks, byte runs, sharing while it finds something.
   kLz4 = 2,     // The same and LZ4.
   kDense = 3,   // The same and zstd.
 };

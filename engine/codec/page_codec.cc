@@ -48,12 +48,14 @@ void PageCodec::BeginSession(const HashKey& key) {
   open_ = false;
   cache_.Clear();
   hashes_.SetKey(key);
+  sharing_gate_.Reset();
 }
 
 void PageCodec::BeginEpoch(const CodecSettings& settings, std::span<const CodecRun> runs) {
   HAVEN_CHECK(in_session_ && !open_);
   open_ = true;
   settings_ = settings;
+  sharing_ = settings.sharing && (!settings.sharing_rests || sharing_gate_.BeginEpoch());
   runs_.clear();
   uint64_t pages = 0;
   const auto keep_hashes = [this](uint16_t domain, uint32_t gfn, const std::byte* bytes) {
@@ -97,6 +99,7 @@ void PageCodec::Reset() {
   open_ = false;
   cache_.Clear();
   hashes_.Clear();
+  sharing_gate_.Forget();
 }
 
 PageCodec::Memory PageCodec::memory() const {

@@ -19,6 +19,7 @@
 #include "engine/codec/directory_writer.h"
 #include "engine/codec/hash_baseline.h"
 #include "engine/codec/page_cache.h"
+#include "engine/codec/sharing_gate.h"
 
 namespace haven {
 
@@ -47,6 +48,7 @@ struct CodecSettings {
   bool changed_blocks = true;
   bool byte_runs = true;  // Changed byte runs where they are smaller than the changed blocks.
   bool sharing = true;
+  bool sharing_rests = true;  // Now and then, where it finds little: SharingGate.
   Compression compression = Compression::kNone;
   bool packing = true;  // Literals that are compressed go without their zero words.
 };
@@ -101,6 +103,9 @@ class CodecWorker {
   std::span<std::byte> literals_;  // The room in use, for literals and directory.
   size_t literal_bytes_ = 0;       // So many are in it.
   bool overflow_ = false;          // There were more: the frame saves nothing.
+  // Changed blocks of the frame that were looked for elsewhere, and those that stand there.
+  uint64_t looked_blocks_ = 0;
+  uint64_t found_blocks_ = 0;
   DirectoryWriter directory_;
   CodedPage page_;
   // Raw pages of the frame by their first block: index and address.
@@ -213,7 +218,9 @@ class PageCodec {
   PageCache cache_;
   HashBaseline hashes_;
   BlockIndex index_;
+  SharingGate sharing_gate_;
   CodecSettings settings_;
+  bool sharing_ = false;  // Blocks are looked for elsewhere in the epoch.
   bool in_session_ = false;
   bool open_ = false;
   std::vector<CodecRun> runs_;

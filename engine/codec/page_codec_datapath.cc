@@ -84,9 +84,13 @@ EncodedFrame PageCodec::EncodeFrame(CodecWorker& worker, uint16_t domain,
       : settings_.compression != Compression::kNone
           ? std::span(worker.content_).subspan(kMaskRoom, kMaxDirectoryBytes + kMaxLiteralBytes)
           : out.subspan(kCodedHeaderBytes);
+  worker.looked_blocks_ = worker.found_blocks_ = 0;
   worker.raw_pages_.fill({});
   const uint64_t zero_before = worker.counters_.zero;
   for (const CodecPage& page : pages) EncodePage(worker, domain, page);
+  if (worker.looked_blocks_ != 0) {
+    sharing_gate_.Note(worker.looked_blocks_, worker.found_blocks_);
+  }
   if (worker.directory_.records() == 0) return {.outcome = EncodedFrame::Outcome::kUnchanged};
   const size_t zero_pages = static_cast<size_t>(worker.counters_.zero - zero_before);
   const size_t body_bytes = WriteBody(worker, out);

@@ -251,6 +251,33 @@ TEST(PageCodec, HashesOfAnotherSessionSayNothing) {
   EXPECT_GE(pair.Replicate(Settings(true, true)), kPageBytes);
 }
 
+TEST(PageCodec, SharingRestsWhereItFindsNothing) {
+  for (const bool rests : {false, true}) {
+    TestPair pair({300}, {.cache_pages = 300});
+    CodecSettings settings = Settings(true, true);
+    settings.sharing_rests = rests;
+    uint64_t content = 0;
+    // The first epoch says nothing, the second has more new blocks than it takes.
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      for (uint32_t gfn = 0; gfn < 100; ++gfn) FillPage(pair.Write(0, gfn), ++content);
+      pair.Replicate(settings);
+    }
+    const auto copy = [&pair](uint32_t to) {
+      std::memcpy(pair.Write(0, to), pair.primary[0]->Page(0), kPageBytes);
+    };
+    copy(200);
+    pair.Replicate(settings);
+    EXPECT_EQ(pair.worker.counters().same, rests ? 0u : 1u);
+    EXPECT_TRUE(pair.Equal());
+    // After the rest it looks again.
+    for (uint32_t epoch = 0; epoch < SharingGate::kFirstRest; ++epoch) pair.Replicate(settings);
+    copy(201);
+    pair.Replicate(settings);
+    EXPECT_EQ(pair.worker.counters().same, rests ? 1u : 2u);
+    EXPECT_TRUE(pair.Equal());
+  }
+}
+
 TEST(PageCodec, HashMemoryPerBlockSize) {
   const uint64_t pages = 4096;
   for (const unsigned shift : {6u, 7u, 8u}) {

@@ -162,8 +162,12 @@ void PageCodec::WritePatch(CodecWorker& worker, const CodecPage& page, const Cha
   find_runs();
   const size_t rest_blocks = static_cast<size_t>(std::popcount(rest));
   worker.counters_.changed_blocks += static_cast<uint64_t>(std::popcount(change.blocks));
-  if (settings_.sharing && rest_blocks > 0 && run_cost > kReferenceBytes * rest_blocks) {
-    if (Share(worker, page, change, &rest)) return;
+  if (sharing_ && rest_blocks > 0 && run_cost > kReferenceBytes * rest_blocks) {
+    const bool whole = Share(worker, page, change, &rest);
+    worker.looked_blocks_ += rest_blocks;
+    worker.found_blocks_ +=
+        whole ? rest_blocks : rest_blocks - static_cast<size_t>(std::popcount(rest));
+    if (whole) return;
     if (record.copy_count != 0) find_runs();
   }
   const size_t literals = run_cost != SIZE_MAX
