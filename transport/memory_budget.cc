@@ -112,16 +112,16 @@ absl::StatusOr<uint64_t> AvailableMemoryBytes(const MemoryBudgetRoots& roots) {
   return std::min(*available_kib * 1024, ControlGroupsLeaveBytes(roots));
 }
 
-absl::Status CheckMemoryFor(uint64_t bytes, absl::string_view what,
-                            const MemoryBudgetRoots& roots) {
+absl::Status CheckMemoryFor(uint64_t bytes, absl::string_view what, const MemoryBudgetRoots& roots,
+                            absl::string_view remedy) {
   HAVEN_ASSIGN_OR_RETURN(const uint64_t available, AvailableMemoryBytes(roots));
   if (available >= kMemoryReserveBytes && bytes <= available - kMemoryReserveBytes) {
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(absl::StrCat(
-      what, " needs ", bytes, " bytes of memory, ", available, " are available (of which ",
-      kMemoryReserveBytes,
-      " stay free); give this host or its control group more memory, or ask for a smaller region"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat(what, " needs ", bytes, " bytes of memory, ", available,
+                   " are available (of which ", kMemoryReserveBytes,
+                   " stay free); give this host or its control group more memory, or ", remedy));
 }
 
 }  // namespace haven

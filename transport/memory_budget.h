@@ -12,7 +12,8 @@
 namespace haven {
 
 // Regions are prefaulted. Asking for more than there is would not fail: the kernel would kill some
-// process of the host, maybe a guest's. So a transport asks here before it allocates.
+// process of the host, maybe a guest's. So who takes much, a transport or the codec, asks here
+// before it allocates.
 
 // Where the kernel shows its memory; tests put other folders here.
 struct MemoryBudgetRoots {
@@ -29,9 +30,11 @@ inline constexpr uint64_t kMemoryReserveBytes = uint64_t{64} << 20;
 absl::StatusOr<uint64_t> AvailableMemoryBytes(const MemoryBudgetRoots& roots = {});
 
 // OK if `bytes` and the reserve are available now. ResourceExhausted: they are not; the message
-// names `what`, the two figures and what to do. A snapshot, not a reservation.
+// names `what`, the two figures and what to do, of which `remedy` is what wants less. A snapshot,
+// not a reservation.
 absl::Status CheckMemoryFor(uint64_t bytes, absl::string_view what,
-                            const MemoryBudgetRoots& roots = {});
+                            const MemoryBudgetRoots& roots = {},
+                            absl::string_view remedy = "ask for a smaller region");
 
 }  // namespace haven
 

@@ -83,6 +83,9 @@ TEST_F(MemoryBudgetTest, CheckKeepsTheReserve) {
   const absl::Status refused = CheckMemoryFor(most + 1, "the journal ring", roots_);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("the journal ring"));
+  EXPECT_THAT(std::string(refused.message()), testing::EndsWith("ask for a smaller region"));
+  EXPECT_THAT(std::string(CheckMemoryFor(most + 1, "x", roots_, "take less of x").message()),
+              testing::EndsWith("or take less of x"));
   EXPECT_EQ(CheckMemoryFor(UINT64_MAX, "region", roots_).code(),
             absl::StatusCode::kResourceExhausted);
 }

@@ -22,8 +22,13 @@ class BlockIndex {
 
   // Room for about `blocks` blocks; 0: an index that finds nothing.
   explicit BlockIndex(size_t blocks)
-      : bits_(blocks == 0 ? 0 : static_cast<unsigned>(std::bit_width(std::bit_ceil(blocks) - 1))),
+      : bits_(Bits(blocks)),
         entries_(blocks == 0 ? nullptr : new std::atomic<uint32_t>[size_t{1} << bits_]()) {}
+
+  // What one for so many blocks takes, before there is one.
+  static size_t MemoryFor(size_t blocks) {
+    return blocks == 0 ? 0 : sizeof(uint32_t) << Bits(blocks);
+  }
 
   // What Put() was last given for this hash or for one that shares its entry; kNone if nothing.
   uint32_t Find(uint64_t hash) const {
@@ -38,6 +43,9 @@ class BlockIndex {
   size_t memory_bytes() const { return entries_ == nullptr ? 0 : sizeof(uint32_t) << bits_; }
 
  private:
+  static unsigned Bits(size_t blocks) {
+    return blocks == 0 ? 0 : static_cast<unsigned>(std::bit_width(std::bit_ceil(blocks) - 1));
+  }
   size_t Entry(uint64_t hash) const {
     return static_cast<size_t>(hash & ((uint64_t{1} << bits_) - 1));
   }

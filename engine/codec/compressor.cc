@@ -99,6 +99,10 @@ size_t Compressor::Compress(Compression method, std::span<const std::byte> from,
   return 0;
 }
 
+size_t Compressor::memory_bytes() const {
+  return sizeof(State) + Bytes(state_->lz4) + Bytes(state_->zstd_memory);
+}
+
 struct Decompressor::State {
   std::vector<uint64_t> zstd_memory = Workspace(ZSTD_estimateDCtxSize());
   ZSTD_DCtx* zstd = ZSTD_initStaticDCtx(zstd_memory.data(), Bytes(zstd_memory));

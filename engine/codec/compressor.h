@@ -37,6 +37,9 @@ class Compressor {
   // (checked). Returns the bytes written; 0 if the result does not fit. Does not allocate.
   size_t Compress(Compression method, std::span<const std::byte> from, std::span<std::byte> to);
 
+  // Of the contexts of both methods.
+  size_t memory_bytes() const;
+
  private:
   struct State;
   std::unique_ptr<State> state_;

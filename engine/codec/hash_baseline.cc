@@ -16,6 +16,14 @@ HashBaseline::HashBaseline(std::span<const uint64_t> page_counts, unsigned block
   }
 }
 
+size_t HashBaseline::MemoryFor(std::span<const uint64_t> page_counts, unsigned block_shift) {
+  size_t bytes = 0;
+  for (const uint64_t pages : page_counts) {
+    bytes += pages * ((kPageBytes >> block_shift) * sizeof(uint64_t) + sizeof(State));
+  }
+  return bytes;
+}
+
 void HashBaseline::SetKey(const HashKey& key) {
   key_ = key;
   Clear();
@@ -61,7 +69,7 @@ void HashBaseline::Clear() {
 size_t HashBaseline::memory_bytes() const {
   size_t bytes = 0;
   for (const Domain& domain : domains_) {
-    bytes += domain.hashes.size() * sizeof(uint64_t) + domain.states.size();
+    bytes += domain.hashes.size() * sizeof(uint64_t) + domain.states.size() * sizeof(State);
   }
   return bytes;
 }

@@ -16,8 +16,8 @@
 namespace haven {
 
 // Costs 8 bytes a block and 1 a page: 12.5 % of the guest's memory with blocks of 64 bytes, 6.25 %
-// with 128, 3.1 % with 256. Memory is reserved at construction and becomes real with the pages that
-// are hashed.
+// with 128, 3.1 % with 256. All of it is taken and touched at construction: an epoch must not wait
+// for page faults.
 //
 // Each page's entry belongs to the thread that encodes the page; SetKey(), Acknowledge() and
 // Forget() are called when none does.
@@ -25,6 +25,9 @@ class HashBaseline {
  public:
   // `page_counts`: one entry a domain; empty keeps nothing.
   HashBaseline(std::span<const uint64_t> page_counts, unsigned block_shift);
+
+  // What one of these arguments takes, before there is one.
+  static size_t MemoryFor(std::span<const uint64_t> page_counts, unsigned block_shift);
 
   // For tests: how a page is hashed, as HashKey::Page(), which is the default.
   using PageHash = void (*)(const HashKey& key, const std::byte* page, unsigned block_shift,

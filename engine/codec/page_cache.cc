@@ -94,8 +94,15 @@ void PageCache::Clear() {
   claimed_.clear();
 }
 
+size_t PageCache::MemoryFor(std::span<const uint64_t> page_counts, uint32_t slots) {
+  size_t bytes = size_t{slots} * (kPageBytes + sizeof(Slot) + sizeof(uint32_t));
+  for (const uint64_t pages : page_counts) bytes += pages * sizeof(uint32_t);
+  return bytes;
+}
+
 size_t PageCache::memory_bytes() const {
-  size_t bytes = slots_.size() * (kPageBytes + sizeof(Slot) + sizeof(uint32_t));
+  size_t bytes =
+      slots_.size() * (kPageBytes + sizeof(Slot)) + claimed_.capacity() * sizeof(uint32_t);
   for (const std::vector<uint32_t>& domain : slot_of_) bytes += domain.size() * sizeof(uint32_t);
   return bytes;
 }

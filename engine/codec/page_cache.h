@@ -29,8 +29,11 @@ class PageCache {
   static constexpr uint32_t kNoSlot = UINT32_MAX;
 
   // `page_counts`: one entry a domain. `slots`: pages kept; 0 keeps none. Uses 4 bytes a guest page
-  // and kPageBytes + 12 a slot.
+  // and kPageBytes + 16 a slot.
   PageCache(std::span<const uint64_t> page_counts, uint32_t slots);
+
+  // What one of these arguments takes, before there is one.
+  static size_t MemoryFor(std::span<const uint64_t> page_counts, uint32_t slots);
 
   // Called with a slot that is about to lose its page: (domain, gfn, bytes).
   using Evicted = std::function<void(uint16_t, uint32_t, const std::byte*)>;

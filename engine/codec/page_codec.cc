@@ -24,6 +24,20 @@ void CodecCounters::Add(const CodecCounters& other) {
 CodecWorker::CodecWorker()
     : content_(kMaskRoom + kMaxDirectoryBytes + kMaxLiteralBytes + kPackedSlack) {}
 
+namespace {
+
+// The guests' pages if hashes of them are kept.
+std::span<const uint64_t> HashedPages(const CodecOptions& options) {
+  if (!options.hashes && !options.verify) return {};
+  return options.page_counts;
+}
+
+size_t IndexedBlocks(const CodecOptions& options) {
+  return size_t{options.cache_pages} * (kPageBytes >> options.block_shift);
+}
+
+}  // namespace
+
 PageCodec::PageCodec(const CodecOptions& options)
     : options_(options),
       kernels_(BestKernels()),
@@ -31,10 +45,8 @@ PageCodec::PageCodec(const CodecOptions& options)
         return secret.Block(block, bytes);
       }),
       cache_(options.page_counts, options.cache_pages),
-      hashes_(options.hashes || options.verify ? std::span<const uint64_t>(options.page_counts)
-                                               : std::span<const uint64_t>(),
-              options.block_shift),
-      index_(size_t{options.cache_pages} * (kPageBytes >> options.block_shift)) {
+      hashes_(HashedPages(options), options.block_shift),
+      index_(IndexedBlocks(options)) {
   HAVEN_CHECK_GE(options.block_shift, kMinBlockShift);
   HAVEN_CHECK_LE(options.block_shift, kMaxBlockShift);
   HAVEN_CHECK_LE(options.cache_pages, kMaxCachePages);
@@ -102,10 +114,18 @@ void PageCodec::Reset() {
   sharing_gate_.Forget();
 }
 
+PageCodec::Memory PageCodec::MemoryFor(const CodecOptions& options) {
+  return {.cache_bytes = PageCache::MemoryFor(options.page_counts, options.cache_pages),
+          .hash_bytes = HashBaseline::MemoryFor(HashedPages(options), options.block_shift),
+          .index_bytes = BlockIndex::MemoryFor(IndexedBlocks(options)),
+          .epoch_bytes = options.max_epoch_pages * sizeof(CodecRun)};
+}
+
 PageCodec::Memory PageCodec::memory() const {
   return {.cache_bytes = cache_.memory_bytes(),
           .hash_bytes = hashes_.memory_bytes(),
-          .index_bytes = index_.memory_bytes()};
+          .index_bytes = index_.memory_bytes(),
+          .epoch_bytes = runs_.capacity() * sizeof(CodecRun)};
 }
 
 }  // namespace haven

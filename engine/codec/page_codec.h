@@ -91,7 +91,9 @@ class CodecWorker {
   CodecWorker();
   const CodecCounters& counters() const { return counters_; }
   void ResetCounters() { counters_ = {}; }
-  size_t memory_bytes() const { return content_.size() + directory_.memory_bytes(); }
+  size_t memory_bytes() const {
+    return sizeof(*this) + compressor_.memory_bytes() + content_.size() + directory_.memory_bytes();
+  }
 
  private:
   friend class PageCodec;
@@ -171,7 +173,12 @@ class PageCodec {
     size_t cache_bytes = 0;
     size_t hash_bytes = 0;
     size_t index_bytes = 0;
+    size_t epoch_bytes = 0;  // What an epoch writes.
+
+    size_t total() const { return cache_bytes + hash_bytes + index_bytes + epoch_bytes; }
   };
+  // What a codec of these options takes, before there is one.
+  static Memory MemoryFor(const CodecOptions& options);
   Memory memory() const;
   uint64_t max_epoch_pages() const { return options_.max_epoch_pages; }
 

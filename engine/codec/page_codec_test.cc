@@ -278,6 +278,29 @@ TEST(PageCodec, SharingRestsWhereItFindsNothing) {
   }
 }
 
+TEST(PageCodec, MemoryIsKnownBeforeItIsTaken) {
+  const CodecOptions cases[] = {
+      {.page_counts = {5000, 100}, .cache_pages = 300, .max_epoch_pages = 1000},
+      {.page_counts = {70}, .block_shift = 7, .hashes = true, .max_epoch_pages = 70},
+      {.page_counts = {64, 64}, .block_shift = 8, .cache_pages = 1, .verify = true}};
+  for (const CodecOptions& options : cases) {
+    const PageCodec::Memory before = PageCodec::MemoryFor(options);
+    const PageCodec::Memory taken = PageCodec(options).memory();
+    EXPECT_EQ(before.cache_bytes, taken.cache_bytes);
+    EXPECT_EQ(before.hash_bytes, taken.hash_bytes);
+    EXPECT_EQ(before.index_bytes, taken.index_bytes);
+    EXPECT_EQ(before.epoch_bytes, taken.epoch_bytes);
+    EXPECT_EQ(before.epoch_bytes, options.max_epoch_pages * sizeof(CodecRun));
+  }
+}
+
+TEST(PageCodec, AWorkersMemoryHoldsTheCompressorsContexts) {
+  const Compressor compressor;
+  EXPECT_GT(compressor.memory_bytes(), size_t{100} << 10);
+  EXPECT_GT(CodecWorker().memory_bytes(),
+            compressor.memory_bytes() + kMaxLiteralBytes + 2 * kMaxDirectoryBytes);
+}
+
 TEST(PageCodec, HashMemoryPerBlockSize) {
   const uint64_t pages = 4096;
   for (const unsigned shift : {6u, 7u, 8u}) {

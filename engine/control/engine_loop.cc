@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
+#include "engine/control/codec_memory.h"
 #include "engine/control/hello_builder.h"
 #include "engine/control/status_words.h"
 #include "engine/control/time_limit.h"
@@ -127,10 +128,13 @@ absl::Status EngineLoop::OpenDriver() {
       connector_, TransportBackupConnector::Create(*seams_.transport, std::move(dial), *pump_));
   HAVEN_ASSIGN_OR_RETURN(arbiter_, ThreadArbiterPort::Create(seams_.arbiter, options_.group,
                                                              options_.arbiter_timeout));
-  pool_ = std::make_unique<CopyPool>(options_.copy_workers);
   PrimaryDriverOptions driver = options_.driver;
   driver.stuck_ns = std::max(driver.stuck_ns, LongestStepNs(options_.staging_bytes));
   driver.codec.max_epoch_pages = options_.staging_bytes / kPageBytes;
+  std::vector<uint64_t> page_counts;
+  for (const Domain* domain : domains) page_counts.push_back(domain->memory().page_count());
+  HAVEN_RETURN_IF_ERROR(CheckCodecMemory(driver.codec, page_counts, options_.copy_workers + 1));
+  pool_ = std::make_unique<CopyPool>(options_.copy_workers);
   driver.beat_ns = HeartbeatPump::ChannelIntervalFor(protocol.detect_ns, BeatNs());
   driver.life_check_ns = std::clamp(2 * driver.beat_ns, driver.life_check_ns, kLifeCheckMaxNs);
   driver_ = std::make_unique<PrimaryDriver>(driver, seams_.guests, *seams_.output, *connector_,

@@ -63,7 +63,7 @@ struct EngineResult {
 class EngineLoop {
  public:
   // InvalidArgument: options do not fit (see BuildHello) or a seam is missing; ResourceExhausted:
-  // no thread or descriptor. Touches no guest.
+  // no thread or descriptor, or not the memory that the codec wants. Touches no guest.
   static absl::StatusOr<std::unique_ptr<EngineLoop>> Create(EngineOptions options,
                                                             EngineSeams seams);
   // Dirty logging is off afterwards; output and guests stay as they are.

@@ -349,6 +349,26 @@ TEST(CodecEpoch, AnEpochThatWouldTakeTooLongIsEncodedAtALowerLevel) {
   EXPECT_EQ(pair.codec->Report().level, CodecLevel::kLz4);
 }
 
+TEST(CodecEpoch, MemoryIsKnownBeforeItIsTaken) {
+  const std::vector<uint64_t> pages = {300, 100};
+  for (const bool hashes : {false, true}) {
+    for (const unsigned threads : {1u, 3u}) {
+      CodecStageOptions options;
+      options.cache_bytes = 100 * kPageBytes;
+      options.hashes = hashes;
+      options.max_epoch_pages = 50;
+      const CodecStage stage(options, pages, threads);
+      EXPECT_EQ(CodecStage::MemoryFor(options, pages, threads).total(), stage.memory().total());
+      EXPECT_EQ(stage.Report().memory_bytes, stage.memory().total());
+    }
+  }
+  // More than there is can be asked for without being taken.
+  CodecStageOptions huge;
+  huge.cache_bytes = uint64_t{64} << 30;
+  huge.hashes = true;
+  EXPECT_GT(CodecStage::MemoryFor(huge, {uint64_t{1} << 26}, 1).total(), uint64_t{96} << 30);
+}
+
 TEST(CodecEpoch, NoEpochAllocates) {
   for (const unsigned workers : {0u, 2u}) {
     for (const CodecMode mode : {CodecMode::kAuto, CodecMode::kBoth, CodecMode::kLz4}) {

@@ -27,6 +27,28 @@ CodecOptions MakeOptions(const CodecStageOptions& options, std::vector<uint64_t>
 
 }  // namespace
 
+CodecStage::Memory CodecStage::MemoryFor(const CodecStageOptions& options,
+                                         const std::vector<uint64_t>& page_counts,
+                                         unsigned threads) {
+  const CodecOptions made = MakeOptions(options, page_counts);
+  return {.codec = PageCodec::MemoryFor(made),
+          .worker_bytes = threads * (CodecWorker().memory_bytes() + uint64_t{kMaxLiteralBytes}),
+          .epoch_bytes = made.max_epoch_pages * sizeof(CodecRun)};
+}
+
+CodecStage::Memory CodecStage::memory() const {
+  Memory taken;
+  taken.codec = codec_.memory();
+  for (const std::unique_ptr<Worker>& worker : workers_) {
+    taken.worker_bytes += worker->codec.memory_bytes() + worker->body.size();
+  }
+  taken.epoch_bytes = runs_.size() * sizeof(CodecRun) +
+                      (slot_totals_.size() + chunks_.size()) * sizeof(ChunkTotals) +
+                      chunk_slots_.size() * sizeof(uint32_t);
+  taken.image_bytes = image_.size();
+  return taken;
+}
+
 CodecStage::CodecStage(const CodecStageOptions& options, std::vector<uint64_t> page_counts,
                        unsigned threads)
     : options_(options),
@@ -76,11 +98,9 @@ CodecReport CodecStage::Report() const {
   report.coded_epochs = coded_epochs_;
   report.plain_epochs = plain_epochs_;
   report.capped_epochs = capped_epochs_;
-  const PageCodec::Memory memory = codec_.memory();
-  report.memory_bytes = memory.cache_bytes + memory.hash_bytes + memory.index_bytes + image_.size();
+  report.memory_bytes = memory().total();
   for (const std::unique_ptr<Worker>& worker : workers_) {
     report.pages.Add(worker->codec.counters());
-    report.memory_bytes += worker->codec.memory_bytes() + worker->body.size();
   }
   return report;
 }

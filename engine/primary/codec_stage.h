@@ -63,6 +63,19 @@ class CodecStage {
   // would, it is not.
   static constexpr int64_t kMaxEncodeNs = 300 * kNsPerMs;
 
+  // In bytes.
+  struct Memory {
+    PageCodec::Memory codec;
+    uint64_t worker_bytes = 0;  // What the threads encode with.
+    uint64_t epoch_bytes = 0;   // What an epoch writes, and where its chunks lie.
+    uint64_t image_bytes = 0;   // The session's.
+
+    uint64_t total() const { return codec.total() + worker_bytes + epoch_bytes + image_bytes; }
+  };
+  // What a stage of these arguments takes before it has a session: known before there is one.
+  static Memory MemoryFor(const CodecStageOptions& options,
+                          const std::vector<uint64_t>& page_counts, unsigned threads);
+
   // `threads`: that encode at once, the caller's included.
   CodecStage(const CodecStageOptions& options, std::vector<uint64_t> page_counts, unsigned threads);
 
@@ -106,6 +119,7 @@ class CodecStage {
   void Fail();
 
   CodecReport Report() const;
+  Memory memory() const;
   const CodecPolicy& policy() const { return policy_; }
 
  private:
