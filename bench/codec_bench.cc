@@ -4,6 +4,7 @@
 // and through what others use, side by side in one run:
 //
 //   codec_bench [--json=FILE] [--rounds=N] [--only=TEXT] TRACE ...
+//   codec_bench --check TRACE ...
 //
 // bytes/page: what goes on the wire for each dirty page, with all headers. Encode GB/s: dirty bytes
 // by the time of one core, BeginEpoch() and Acknowledge() included. Decode GB/s: dirty bytes by the
@@ -12,6 +13,9 @@
 // time away. General compressors get 64 pages at once, as our frames do; XBZRLE has every version
 // before in its cache. All results of the codec are applied to a replica and compared with the
 // trace.
+//
+// --check looks at bytes alone, which are the same on every machine, and ends with 1 where they are
+// more than they may be (codec_check.h) or a replica is not what the trace says.
 #include <chrono>
 #include <cstdio>
 #include <functional>
@@ -21,6 +25,8 @@
 
 #include "absl/flags/flag.h"
 #include "absl/strings/match.h"
+#include "bench/codec_cases.h"
+#include "bench/codec_check.h"
 #include "bench/codec_replay.h"
 #include "bench/codec_results.h"
 #include "engine/base/check.h"
@@ -28,6 +34,7 @@
 
 ABSL_FLAG(uint32_t, rounds, 12, "how often each trace is replayed by each method");
 ABSL_FLAG(std::string, only, "", "leave out the methods whose name does not hold this");
+ABSL_FLAG(bool, check, false, "compare bytes alone, and fail where they are too many");
 
 namespace haven {
 namespace {
@@ -44,34 +51,6 @@ void Report(const char* trace, const ReplayResult& result, json* results) {
                       {"decode_gb_s", result.decode_gb_s()}});
 }
 
-std::vector<CodecCase> Cases() {
-  std::vector<CodecCase> cases;
-  for (const unsigned shift : {6u, 7u, 8u}) {
-    const std::string size = std::to_string(1u << shift);
-    const CodecSettings blocks{.byte_runs = false, .sharing = false};
-    cases.push_back({"hash " + size, shift, false, blocks});
-    cases.push_back({"fgbi " + size, shift, true, blocks});
-    CodecSettings sharing = blocks;
-    sharing.sharing = true;
-    cases.push_back({"fgbi+share " + size, shift, true, sharing});
-    const auto add = [&](const std::string& step, CodecSettings settings) {
-      for (const Compression method : {Compression::kLz4, Compression::kZstd}) {
-        settings.compression = method;
-        cases.push_back({step + CompressionName(method) + " " + size, shift, true, settings});
-      }
-      settings.compression = Compression::kNone;
-      cases.push_back({step + "igzip " + size, shift, true, settings, true});
-    };
-    add("fgbi+", blocks);
-    CodecSettings runs = blocks;
-    runs.byte_runs = true;
-    cases.push_back({"fgbi+runs " + size, shift, true, runs});
-    cases.push_back({"all none " + size, shift, true, {}});
-    add("all ", {});
-  }
-  return cases;
-}
-
 json RunTrace(const NamedTrace& named) {
   const auto& [name, trace] = named;
   const TraceFacts facts = LookAt(trace);
@@ -82,12 +61,14 @@ json RunTrace(const NamedTrace& named) {
       name.c_str(), trace.origin.c_str(), trace.epochs.size(),
       static_cast<unsigned long long>(facts.pages), 100 * facts.known_share,
       100 * facts.unchanged_share, 100 * facts.zero_share, facts.bound_bytes);
+  const std::vector<CodecCase> cases = AllCases();
   std::vector<ReplayResult> best;
   for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
     size_t method = 0;
     const auto run = [&](const std::string& of, const std::function<ReplayResult()>& replay) {
       if (!absl::StrContains(of, absl::GetFlag(FLAGS_only))) return;
       const ReplayResult result = replay();
+      HAVEN_CHECK(result.equal) << name << ": " << of;
       if (round == 0) best.push_back(result);
       best[method++].KeepBest(result);
     };
@@ -95,7 +76,7 @@ json RunTrace(const NamedTrace& named) {
          {Peer::kRaw, Peer::kPlain, Peer::kXbzrle, Peer::kLz4, Peer::kIgzip, Peer::kZstd}) {
       run(PeerName(peer), [&] { return ReplayPeer(trace, peer); });
     }
-    for (const CodecCase& one : Cases()) run(one.name, [&] { return ReplayCodec(trace, one); });
+    for (const CodecCase& one : cases) run(one.name, [&] { return ReplayCodec(trace, one); });
   }
   json results = json::array();
   for (const ReplayResult& result : best) Report(name.c_str(), result, &results);
@@ -172,8 +153,18 @@ json CompareWithMemcmp() {
   return results;
 }
 
-json Run(const std::vector<NamedTrace>& traces) {
-  json all;
+BenchOutcome Check(const std::vector<NamedTrace>& traces) {
+  BenchOutcome outcome;
+  for (const NamedTrace& trace : traces) {
+    if (!CheckTrace(trace.name, trace.trace)) outcome.good = false;
+  }
+  return outcome;
+}
+
+BenchOutcome Run(const std::vector<NamedTrace>& traces) {
+  if (absl::GetFlag(FLAGS_check)) return Check(traces);
+  BenchOutcome outcome;
+  json& all = outcome.results;
   if (absl::GetFlag(FLAGS_only).empty()) all["detection"] = CompareWithMemcmp();
   for (const unsigned shift : {6u, 7u, 8u}) {
     const PageCodec codec({.page_counts = {1 << 18}, .block_shift = shift, .hashes = true});
@@ -184,7 +175,7 @@ json Run(const std::vector<NamedTrace>& traces) {
   std::printf("%-10s %-22s %10s %8s %8s\n", "trace", "method", "bytes/page", "enc GB/s",
               "dec GB/s");
   for (const NamedTrace& trace : traces) all["traces"].push_back(RunTrace(trace));
-  return all;
+  return outcome;
 }
 
 }  // namespace

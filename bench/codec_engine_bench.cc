@@ -7,14 +7,16 @@
 //
 // A trace is played in the guest, one of its intervals an epoch, while the guest's only processor
 // computes. "without": an engine that takes no memory for the codec and does not offer it to the
-// backup; the others are one engine, switched while epochs go on. pause: asked to stop until told
-// to run, which is the papers' type II downtime. commit: from there until the held output may go.
-// guest: how much slower the computation is than alone; the backup takes the same processors. cpu:
-// what the primary spends on each second, all threads, playing the trace included.
+// backup. "hashes": one that keeps hashes of all pages and no bytes, as the papers' FGBI does, in
+// mode fgbi. The others are one engine that keeps the bytes of all pages, switched while epochs go
+// on. pause: asked to stop until told to run, which is the papers' type II downtime. commit: from
+// there until the held output may go. guest: how much slower the computation is than alone; the
+// backup takes the same processors. cpu: what the primary spends on each second, all threads,
+// playing the trace included.
 //
 // What is compared is measured side by side. A group of measurements is: the guest alone, without,
-// off and auto one after the other, and one step of the ablation; both engines are there all the
-// time, and the one that is not measured rests. Pause and commit are held against `off` of the same
+// off and auto one after the other, and one step of the ablation; all engines are there all the
+// time, and those that are not measured rest. Pause and commit are held against `off` of the same
 // group, the guest against the guest alone. Reported are medians over all groups with quartiles.
 #include <algorithm>
 #include <array>
@@ -51,9 +53,20 @@ struct Length {
 constexpr Length kShort = {.settle = 3, .epochs = 21};
 constexpr Length kLong = {.settle = 16, .epochs = 32};
 
-// The papers' ablation.
-constexpr std::array kSteps = {CodecMode::kFgbi, CodecMode::kSharing, CodecMode::kCompression,
-                               CodecMode::kBoth};
+// What an engine keeps of the pages.
+enum class Kept { kNothing, kHashes, kBytes };
+
+// The papers' ablation, and its first step by hashes.
+struct Step {
+  const char* name;
+  Kept kept;
+  CodecMode mode;
+};
+constexpr std::array kSteps = {Step{"fgbi", Kept::kBytes, CodecMode::kFgbi},
+                               Step{"hashes", Kept::kHashes, CodecMode::kFgbi},
+                               Step{"sharing", Kept::kBytes, CodecMode::kSharing},
+                               Step{"compression", Kept::kBytes, CodecMode::kCompression},
+                               Step{"both", Kept::kBytes, CodecMode::kBoth}};
 
 double Quantile(std::vector<double> values, double quantile) {
   HAVEN_CHECK(!values.empty());
@@ -77,6 +90,7 @@ struct Slice {
   GuestView seen;
   uint64_t pages = 0;
   uint64_t wire_bytes = 0;
+  uint64_t coded_epochs = 0;
 };
 
 // All measurements of one mode.
@@ -96,6 +110,7 @@ struct Measured {
     sum.seen.cpu_seconds += slice.seen.cpu_seconds;
     sum.pages += slice.pages;
     sum.wire_bytes += slice.wire_bytes;
+    sum.coded_epochs += slice.coded_epochs;
     pause_ratios.push_back(Us(slice.seen.pause_ns, 0.5) / Us(off.seen.pause_ns, 0.5));
     commit_ratios.push_back(Us(slice.seen.commit_ns, 0.5) / Us(off.seen.commit_ns, 0.5));
     guest_percent.push_back(100 * (1 - slice.seen.work / slice.seen.seconds / alone));
@@ -132,12 +147,13 @@ class BackupProcess {
 // A guest with its engine, which rests unless it is measured.
 class Primary {
  public:
-  Primary(BackupProcess& backup, const PageTrace& trace, bool codec) : ports_(trace) {
+  Primary(BackupProcess& backup, const PageTrace& trace, Kept kept) : ports_(trace) {
     PairShape shape{.guest_pages = trace.page_count, .dirty_pages = 0};
-    shape.codec = {.enabled = codec,
+    const bool bytes = kept == Kept::kBytes;
+    shape.codec = {.enabled = kept != Kept::kNothing,
                    .mode = CodecMode::kOff,
-                   .cache_bytes = uint64_t{trace.page_count} * kPageBytes,
-                   .hashes = false};
+                   .cache_bytes = bytes ? uint64_t{trace.page_count} * kPageBytes : 0,
+                   .hashes = kept == Kept::kHashes};
     loop_ = MakeEngine(backup.place(), shape, ports_, backup.transport());
     thread_ = std::thread([this] { loop_->Run(std::nullopt); });
     // The first epoch whose output is released: from here on it is protected.
@@ -167,6 +183,7 @@ class Primary {
     const StatusSnapshot after = StatusOf(*loop_);
     slice.pages = after.counters.total_pages - before.counters.total_pages;
     slice.wire_bytes = after.counters.wire_bytes - before.counters.wire_bytes;
+    slice.coded_epochs = after.codec.coded_epochs - before.codec.coded_epochs;
     Rest();
     return slice;
   }
@@ -192,12 +209,13 @@ class Primary {
 };
 
 std::map<std::string, Measured> MeasureAll(const PageTrace& trace) {
-  std::array<BackupProcess, 2> backups;
-  Primary without(backups[0], trace, /*codec=*/false);
-  Primary with(backups[1], trace, /*codec=*/true);
+  std::array<BackupProcess, 3> backups;
+  Primary without(backups[0], trace, Kept::kNothing);
+  Primary hashes(backups[1], trace, Kept::kHashes);
+  Primary with(backups[2], trace, Kept::kBytes);
   std::map<std::string, Measured> modes;
   for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
-    for (const CodecMode step : kSteps) {
+    for (const Step& step : kSteps) {
       const double alone = with.StepsPerSecond();
       std::map<std::string, Slice> group;
       // Now before the others, now behind them. `auto` always starts from `off`, as its policy
@@ -208,7 +226,8 @@ std::map<std::string, Measured> MeasureAll(const PageTrace& trace) {
         group[CodecModeName(mode)] = with.Measure(mode, kShort);
       }
       if (!first) group["without"] = without.Measure(kShort);
-      group[CodecModeName(step)] = with.Measure(step, kLong);
+      Primary& stepping = step.kept == Kept::kHashes ? hashes : with;
+      group[step.name] = stepping.Measure(step.mode, kLong);
       const Slice& off = group[CodecModeName(CodecMode::kOff)];
       for (const auto& [name, slice] : group) modes[name].Add(slice, off, alone);
     }
@@ -221,7 +240,9 @@ json Report(const std::string& mode, const Measured& measured) {
   const double mean_commit = std::accumulate(seen.commit_ns.begin(), seen.commit_ns.end(), 0.0) /
                              static_cast<double>(seen.commit_ns.size()) * 1e-3;
   json row{{"mode", mode},
+           {"groups", measured.guest_percent.size()},
            {"epochs", seen.commit_ns.size()},
+           {"coded_epochs", measured.sum.coded_epochs},
            {"pages", measured.sum.pages},
            {"bytes_per_page",
             static_cast<double>(measured.sum.wire_bytes) / static_cast<double>(measured.sum.pages)},
@@ -248,17 +269,16 @@ json RunTrace(const NamedTrace& named) {
   const std::map<std::string, Measured> modes = MeasureAll(named.trace);
   std::printf("%s: %s\n", named.name.c_str(), named.trace.origin.c_str());
   json rows = json::array();
-  for (const char* mode : {"without", "off", "auto", "fgbi", "sharing", "compression", "both"}) {
-    rows.push_back(Report(mode, modes.at(mode)));
-  }
+  for (const char* mode : {"without", "off", "auto"}) rows.push_back(Report(mode, modes.at(mode)));
+  for (const Step& step : kSteps) rows.push_back(Report(step.name, modes.at(step.name)));
   return {
       {"trace", named.name}, {"interval_ms", absl::GetFlag(FLAGS_interval_ms)}, {"modes", rows}};
 }
 
-json Run(const std::vector<NamedTrace>& traces) {
-  json all = json::array();
-  for (const NamedTrace& trace : traces) all.push_back(RunTrace(trace));
-  return all;
+BenchOutcome Run(const std::vector<NamedTrace>& traces) {
+  BenchOutcome outcome{.results = json::array()};
+  for (const NamedTrace& trace : traces) outcome.results.push_back(RunTrace(trace));
+  return outcome;
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ struct ReplayResult {
   std::string name;
   uint64_t pages = 0;
   uint64_t wire_bytes = 0;
+  bool equal = true;  // The replica has become what the trace says, as far as there is one.
   // Of each epoch; empty: not measured.
   std::vector<double> encode_seconds;
   std::vector<double> decode_seconds;
@@ -50,8 +51,10 @@ struct ReplayResult {
 };
 
 enum class Peer {
-  kRaw,     // Whole pages.
-  kPlain,   // The engine without codec: raw and zero runs.
+  kRaw,  // Whole pages, copied.
+  // The engine without codec: raw and zero runs. It looks for zero pages; the others are sent from
+  // where they were captured, so they are not copied.
+  kPlain,
   kXbzrle,  // A page at a time, 11 bytes of header as in QEMU, every version before in the cache.
   kLz4,     // These three: 64 pages at a time, one frame header each.
   kIgzip,
@@ -68,7 +71,7 @@ struct CodecCase {
   // What comes of it goes through igzip, frame by frame.
   bool igzip = false;
 };
-// Fails (HAVEN_CHECK) if the replica does not become what the trace says.
+// Decodes all of it into a replica.
 ReplayResult ReplayCodec(const PageTrace& trace, const CodecCase& one);
 
 }  // namespace haven

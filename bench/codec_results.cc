@@ -15,7 +15,7 @@ ABSL_FLAG(std::string, json, "", "file for the results as JSON");
 namespace haven {
 
 int RunOnTraces(int argc, char** argv,
-                const std::function<nlohmann::json(const std::vector<NamedTrace>&)>& run) {
+                const std::function<BenchOutcome(const std::vector<NamedTrace>&)>& run) {
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   const std::string program = std::filesystem::path(arguments.front()).filename();
   if (arguments.size() < 2) {
@@ -29,13 +29,14 @@ int RunOnTraces(int argc, char** argv,
     traces.push_back(
         {.name = std::filesystem::path(arguments[i]).stem(), .trace = *std::move(trace)});
   }
-  const nlohmann::json results = run(traces);
+  const BenchOutcome outcome = run(traces);
+  const int code = outcome.good ? 0 : 1;
   const std::string path = absl::GetFlag(FLAGS_json);
-  if (path.empty()) return 0;
+  if (path.empty()) return code;
   std::ofstream file(path);
-  file << results.dump(2) << '\n';
+  file << outcome.results.dump(2) << '\n';
   file.close();
-  if (file) return 0;
+  if (file) return code;
   std::fprintf(stderr, "%s: can not write %s\n", program.c_str(), path.c_str());
   return 1;
 }

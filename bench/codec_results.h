@@ -18,13 +18,19 @@ struct NamedTrace {
   PageTrace trace;
 };
 
+struct BenchOutcome {
+  nlohmann::json results;
+  bool good = true;  // What is expected of the results holds.
+};
+
 // The main function of a benchmark:
 //
 //   NAME [--json=FILE] [its own flags] TRACE ...
 //
-// Reads the traces (checked) and writes what `run` makes of them to FILE. Returns the exit code.
+// Reads the traces (checked) and writes the results of `run` to FILE. Returns the exit code: 0; 1:
+// the outcome is not good, or FILE can not be written; 2: no trace is named.
 int RunOnTraces(int argc, char** argv,
-                const std::function<nlohmann::json(const std::vector<NamedTrace>&)>& run);
+                const std::function<BenchOutcome(const std::vector<NamedTrace>&)>& run);
 
 }  // namespace haven
 
