@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/benchmarks.md and its charts: report.py RESULTS_DIR DOCS_DIR.
+"""Writes the tables of docs/benchmarks.md and docs/benchmarks-codec.md and their charts: report.py RESULTS_DIR DOCS_DIR.
 
-RESULTS_DIR is what bench/run has left. In benchmarks.md the text between `<!-- table NAME -->` and `<!-- end -->` is
+RESULTS_DIR is what bench/run has left. In these pages the text between `<!-- table NAME -->` and `<!-- end -->` is
 replaced, with the conditions under which it was measured; the charts are docs/benchmarks-NAME.svg. A result that is
 missing leaves its tables and charts as they are.
 """
@@ -11,8 +11,10 @@ import re
 import sys
 
 import report_codec
+import report_papers
 from report_charts import charts
 from report_fit import fit, log_spread, relative_fit
+from report_link import link_table
 from report_remus import load_remus, remus_phases_table, remus_promotion_table, remus_table
 from report_table import SPREAD, at_spread, by_spread, load, load_codec, number, select, signed, table
 
@@ -138,6 +140,9 @@ CHARTS = {
     "remus-promotion": ("remus", "Pauses and promotion beside xl remus"),
 }
 
+PAGES = ("benchmarks.md", "benchmarks-codec.md")
+
+# The result that a table is made from, and how.
 TABLES = {
     "copy": ("harvest", copy_table),
     "pause": ("epoch", pause_table),
@@ -148,12 +153,16 @@ TABLES = {
     "seal": ("seal", seal_table),
     "fabric": ("fabric", fabric_table),
     "codec-facts": ("codec", report_codec.facts_table),
-    "codec": ("codec", report_codec.codec_table),
+    "codec-factor": ("codec", report_codec.factor_table),
     "codec-best": ("codec", report_codec.best_table),
+    "codec": ("codec", report_codec.codec_table),
+    "codec-decode": ("codec", report_codec.decode_table),
     "codec-blocks": ("codec", report_codec.blocks_table),
+    "codec-packing": ("codec", report_codec.packing_table),
     "codec-detection": ("codec", report_codec.detection_table),
-    "codec-papers": ("codec", report_codec.papers_table),
-    "codec-engine": ("codec_engine", report_codec.engine_table),
+    "codec-papers": ("codec", report_papers.papers_table),
+    "codec-engine": ("codec_engine", report_papers.engine_table),
+    "codec-link": ("codec_link", link_table),
     "remus": ("remus", remus_table),
     "remus-phases": ("remus", remus_phases_table),
     "remus-promotion": ("remus", remus_promotion_table),
@@ -166,13 +175,23 @@ def conditions(folder, name):
         return "Measured: " + "; ".join(line.strip() for line in file) + "."
 
 
+def put(pages, name, content):
+    """Puts a table where its name stands, in whichever of the pages {file: text} that is."""
+    pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+    places = [page for page, text in pages.items() if pattern.search(text)]
+    if len(places) != 1:
+        sys.exit(f"there are {len(places)} pages with a place for the table {name}, of {', '.join(pages)}")
+    pages[places[0]] = pattern.sub(lambda match: match[1] + content + "\n" + match[2], pages[places[0]])
+
+
 def main(results_dir, docs):
     results = {name: load(results_dir, name) for name in ("harvest", "plan", "backup", "seal", "fabric", "epoch", "promotion")}
-    results.update({name: load_codec(results_dir, name) for name in ("codec", "codec_engine")})
+    results.update({name: load_codec(results_dir, name) for name in ("codec", "codec_engine", "codec_link")})
     results["remus"] = load_remus(results_dir)
-    path = os.path.join(docs, "benchmarks.md")
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
+    pages = {}
+    for page in PAGES:
+        with open(os.path.join(docs, page), encoding="utf-8") as file:
+            pages[page] = file.read()
     for name, (source, make) in TABLES.items():
         if not results[source]:
             continue
@@ -180,12 +199,10 @@ def main(results_dir, docs):
         if name in CHARTS:
             chart, title = CHARTS[name]
             content += f"\n\n![{title}](benchmarks-{chart}.svg)"
-        pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            sys.exit(f"{path}: there is no place for the table {name}")
-        text = pattern.sub(lambda match, content=content: match[1] + content + "\n" + match[2], text)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
+        put(pages, name, content)
+    for page, text in pages.items():
+        with open(os.path.join(docs, page), "w", encoding="utf-8") as file:
+            file.write(text)
     charts(docs, results)
 
 

@@ -25,7 +25,7 @@ def load(folder, name):
 
 
 def load_codec(folder, name):
-    """What codec_bench or codec_engine_bench has left; empty if missing."""
+    """What codec_bench, codec_engine_bench or the lab's codec-link has left; empty if missing."""
     path = os.path.join(folder, name + ".json")
     if not os.path.exists(path):
         return {}
@@ -64,6 +64,17 @@ def number(value):
     if value >= 10:
         return f"{value:.1f}"
     return f"{value:.2f}"
+
+
+def spread(values):
+    """The median, and between which values the middle half lies."""
+    return f"{number(values['median'])} ({number(values['low'])} .. {number(values['high'])})"
+
+
+def join(words):
+    """a, b and c."""
+    words = list(words)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def signed(value):
