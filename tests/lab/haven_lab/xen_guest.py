@@ -41,11 +41,11 @@ class XenGuest:
         self._config = "\n".join(lines)
 
     def create(self, host):
-        """Starts it on a host, whose own Linux goes before its guests from then on."""
+        """Starts it on a host."""
         path = f"/tmp/{self.name}.cfg"
         host.put(path, self._config.encode())
         # What an earlier one of its name has said is not its word.
-        host.run(f"rm -f {_CONSOLE.format(self.name)}; xl sched-credit2 -d Domain-0 -w 8192")
+        host.run(f"rm -f {_CONSOLE.format(self.name)}")
         host.run(["xl", "create", path], timeout_s=_CREATE_TIMEOUT_S)
 
     def console(self, host):

@@ -26,7 +26,8 @@ _WAIT_S = 180
 # Building a copy by the toolstack, and copying a guest's memory, on emulated processors.
 SYNC_TIMEOUT_S = 240
 # Emulated processors are late for the engine's usual times.
-_POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy-threads=0")
+# A copy that is promoted goes on with the policy of its host's listener: it is the same for both.
+_POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy-threads=0", "--codec=off")
 
 
 class XenPair:
@@ -87,7 +88,7 @@ class XenPair:
         command = [ENGINE, "protect", f"xen:{guest.name}", f"--directory={DIRECTORY}", f"--node={host.name}"]
         command += [f"--backup={self._address(self.other(host))}", f"--return-address={self._address(host)}"]
         command += [f"--arbiter={self._arbiter}", f"--psk={_PSK}", f"--interval={self._interval}"]
-        command += [f"--detect={self._detect}", "--epoch-bytes=32M", "--codec=off", *_POLICY, *words]
+        command += [f"--detect={self._detect}", "--epoch-bytes=32M", *_POLICY, *words]
         self._guards[host.name] = host.start(command)
         return self._guards[host.name]
 
@@ -198,7 +199,8 @@ class XenPair:
             begin = max(at for at in range(ends[-1]) if events[at]["to"] == "promoting" and events[at]["from"] != "promoting")
             return events[begin : ends[-1] + 1]
 
-        return wait_until(look, timeout_s, f"a promotion on {host.name}")
+        # When it was stands in the events.
+        return self.wait_for(look, f"a promotion on {host.name}", timeout_s)
 
     @staticmethod
     def event_s(event):

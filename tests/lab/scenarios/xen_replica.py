@@ -13,7 +13,6 @@ _GUEST = "10.8.0.2"
 # Emulated, and on a machine that may be busy.
 _PATIENCE_S = 400
 
-# The host's own Linux goes before its guests, or the agent waits for them.
 _SETUP = f"""
 ip link add xenbr0 type bridge && ip link set xenbr0 up && ip address add 10.8.0.1/24 dev xenbr0
 cat >/tmp/web1.cfg <<END
@@ -26,7 +25,6 @@ memory = 128
 vcpus = 2
 vif = ["mac=00:16:3e:00:00:01,bridge=xenbr0"]
 END
-xl sched-credit2 -d Domain-0 -w 8192
 xl create -q /tmp/web1.cfg
 """
 

@@ -16,5 +16,7 @@ def selftest(lab, report):
     capabilities = re.search(r"virt_caps *: (.*)", info).group(1)
     report.check("guests can be run with nested paging", {"hvm", "hap"} <= set(capabilities.split()), capabilities)
     report.check("the first domain is there", "Domain-0" in host.run("xl list").out)
+    shares = host.run("xl sched-credit2 -d Domain-0").out
+    report.check("and goes before the guests", re.search(r"Domain-0 +0 +8192\b", shares), shares)
     links = host.run("rdma link").out
     report.check("both soft-RoCE links are active", links.count("state ACTIVE") == 2)

@@ -37,7 +37,7 @@ def create_guest():
     for path, text in (("/tmp/g1.cfg", CONFIG), ("/tmp/vif-script", VIF_SCRIPT)):
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
-    sh("chmod +x /tmp/vif-script; xl sched-credit2 -d Domain-0 -w 8192")
+    sh("chmod +x /tmp/vif-script")
     sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1; modprobe bridge")
     sh("ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up && ip address add 10.8.0.9/24 dev br0")
     sh("xl create /tmp/g1.cfg")
