@@ -8,7 +8,9 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 import unittest
+import unittest.mock
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "image")]
@@ -58,6 +60,12 @@ class AgentTest(unittest.TestCase):
     def test_bytes_that_are_no_text_survive(self):
         out = self.host.run(r"printf '\xff\x00z'").out
         self.assertEqual(out.encode(errors="surrogateescape"), b"\xff\x00z")
+
+    def test_a_clock_is_as_far_ahead_as_it_is_set(self):
+        self.assertAlmostEqual(self.host.clock_ahead(), 0, delta=1)
+        with unittest.mock.patch("haven_lab.agent_client.time", wraps=time) as here:
+            here.time.side_effect = lambda: time.time() - 60
+            self.assertAlmostEqual(self.host.clock_ahead(), 60, delta=1)
 
     def test_commands_run_at_the_same_time(self):
         with tempfile.TemporaryDirectory() as folder:

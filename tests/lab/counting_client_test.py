@@ -133,6 +133,8 @@ class CountingClientTest(unittest.TestCase):
         code, said = _talk(None)
         self.assertEqual((code, list(said)), (0, ["end"]))
         self.assertGreater(sum(said["end"]["answers"].values()), 3 * _GOOD_REQUESTS)
+        self.assertEqual(sum(said["end"]["answers"].values()), said["end"]["asked"])
+        self.assertEqual(said["end"]["kept"], 5)
 
     def test_tells_what_a_guest_does_wrong(self):
         for fault, told in (

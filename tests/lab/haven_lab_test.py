@@ -15,6 +15,7 @@ sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bench")]
 # pylint: disable=wrong-import-position
 import report_failover
 from haven_lab import registry, remote, settings
+from haven_lab.guest_client import GuestClient
 from haven_lab.image import Image
 from haven_lab.machine import HostSpec, Machine
 from haven_lab.parts import Parts
@@ -182,6 +183,70 @@ class MachineTest(unittest.TestCase):
         # QEMU separates modules by commas, so that neither has one inside.
         self.assertEqual(modules.count(","), 1)
         self.assertTrue(modules.endswith(",image/initrd.gz"))
+
+
+class FakeClientHost:
+    """A host whose clock is ahead, and whose command says what the test wants."""
+
+    AHEAD_S = 100.0
+
+    def __init__(self):
+        self.out, self.err, self.running = "", "", True
+
+    def put(self, *_):
+        pass
+
+    def start(self, *_):
+        return self
+
+    def clock_ahead(self):
+        return self.AHEAD_S
+
+    def say(self, moment_s, **answers):
+        stat = {"answers": answers, "wait_s": 0.1, "silence_s": 0.1, "time": moment_s + self.AHEAD_S}
+        self.out += json.dumps({"stat": stat}) + "\n"
+
+
+class GuestClientTest(unittest.TestCase):
+    def setUp(self):
+        self.host = FakeClientHost()
+        self.host.say(1.0, kv0=1, http0=1)
+        self.client = GuestClient(self.host, "10.9.3.100", 1, 1)
+
+    def test_an_answer_that_came_before_the_moment_is_none_after_it(self):
+        self.host.say(1.9, kv0=2, http0=1)
+        self.host.say(2.1, kv0=3, http0=1)
+        floor = self.client.answers(2.0)
+        self.assertEqual(floor, {"kv0": 3, "http0": 1})
+        with self.assertRaises(DeadlineExceeded):
+            self.client.wait_for_answer(floor, 0)
+        self.host.say(9.0, kv0=4, http0=1)
+        self.assertAlmostEqual(self.client.wait_for_answer(floor, 0), 9.0)
+        with self.assertRaises(DeadlineExceeded):
+            self.client.wait_for_answers(floor, 0)
+        self.host.say(9.5, kv0=4, http0=2)
+        self.assertAlmostEqual(self.client.wait_for_answers(floor, 0), 9.5)
+        self.assertEqual([stat["answers"]["kv0"] for stat in self.client.stats_since(2.05)], [3, 4, 4])
+
+    def test_half_a_line_is_not_yet_said(self):
+        before = self.client.stat()
+        self.host.out += '{"stat": {"answers": {"kv0"'
+        self.assertEqual(self.client.stat(), before)
+        self.host.out += ': 7}, "time": 102.0}}\n'
+        self.assertEqual(self.client.stat()["answers"], {"kv0": 7})
+
+    def test_every_call_fails_once_something_is_wrong(self):
+        self.host.out += '{"violation": "an answer was lost"}\n'
+        with self.assertRaisesRegex(AssertionError, "an answer was lost"):
+            self.client.wait_for_answers({}, 0)
+        self.host.say(3.0, kv0=5, http0=5)
+        with self.assertRaisesRegex(AssertionError, "an answer was lost"):
+            self.client.answers(2.0, 0)
+
+    def test_one_that_has_ended_is_no_client(self):
+        self.host.running = False
+        with self.assertRaisesRegex(AssertionError, "the client ended"):
+            self.client.stat()
 
 
 class RemoteTest(unittest.TestCase):

@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import threading
+import time
 
 from haven_lab.wait import wait_until
 
@@ -62,6 +63,15 @@ class Hub:
             if (link["from"], link["to"]) == (source, target):
                 return link
         raise ValueError(f"no link goes from {source} to {target}")
+
+    def source(self, port, address):
+        """What has come in at a port from a station, by its hardware address: `frames`, of these `reverse_arps`, and when the
+        last one came, `last_s`, by time.time(). Zeros if nothing has."""
+        for source in self.ask("sources")["sources"]:
+            if (source["port"], source["address"]) == (port, address):
+                # The hub has the same monotonic clock.
+                return {**source, "last_s": time.time() - (time.monotonic() - source["last_ns"] / 1e9)}
+        return {"frames": 0, "reverse_arps": 0, "last_s": 0.0}
 
     def wait_for_count(self, source, target, counter, more_than, timeout_s):
         """Until a counter is above a number: something has visibly happened to the traffic."""

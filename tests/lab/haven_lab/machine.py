@@ -76,6 +76,10 @@ class Machine:
     def get(self, path):
         return self.agent.get(path)
 
+    def clock_ahead(self):
+        """Emulated hosts set their clocks when they wake, and then count for themselves."""
+        return self.agent.clock_ahead()
+
     def create_disk(self, backing=None):
         """A disk that starts with the contents of another and keeps its own changes."""
         backing = backing or self._parts.image.root

@@ -9,7 +9,8 @@ from haven_lab.wait import wait_until
 _CONSOLE = "/var/log/xen/console/guest-{}*.log"
 # In the guests' network, behind the bridge that hosts have there.
 ADDRESS = "10.9.3.100"
-_NIC = "mac=00:16:3e:00:00:64,bridge=xenbr0"
+MAC = "00:16:3e:00:00:64"
+_NIC = f"mac={MAC},bridge=xenbr0"
 _SHELL_PORT = 2323
 # A host's processor is emulated, and shared with whatever else the machine does.
 _CREATE_TIMEOUT_S = 600
@@ -54,12 +55,12 @@ class XenGuest:
 
     def turns(self, host):
         """The number of the last turn that it has told of there, 0 if it has told of none."""
-        found = re.findall(r"tick (\d+)", self.console(host))
+        found = re.findall(r"tick (\d+).*\n", self.console(host))
         return int(found[-1]) if found else 0
 
     def first_turn(self, host):
         """The number of the first turn that it has told of there, 0 if it has told of none."""
-        found = re.search(r"tick (\d+)", self.console(host))
+        found = re.search(r"tick (\d+).*\n", self.console(host))
         return int(found.group(1)) if found else 0
 
     def damage(self, host):

@@ -203,9 +203,10 @@ class XenPair:
         return self.wait_for(look, f"a promotion on {host.name}", timeout_s)
 
     @staticmethod
-    def event_s(event):
-        """When an event was, by time.time() of this machine: the hosts' clocks are set from it."""
-        return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+    def event_times(host, events):
+        """When events of a host were, by time.time() of this machine."""
+        ahead = host.clock_ahead()
+        return [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp() - ahead for event in events]
 
     def _address(self, host):
         return f"rdma:{host.address()}:{_PORT},dev=rxe_rail0"

@@ -82,6 +82,18 @@ Json StatsOf(const Switch& network) {
   return {{"links", links}, {"frames_over_limit", network.frames_over_limit()}};
 }
 
+Json SourcesOf(const Switch& network) {
+  Json sources = Json::array();
+  for (const Switch::SourceStats& source : network.Sources()) {
+    sources.push_back({{"port", source.port},
+                       {"address", source.address},
+                       {"frames", source.frames},
+                       {"reverse_arps", source.reverse_arps},
+                       {"last_ns", source.last_ns}});
+  }
+  return {{"sources", sources}};
+}
+
 absl::StatusOr<Json> Carry(const std::string& line, Switch& network) {
   const Json command = Json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!command.is_object()) return absl::InvalidArgumentError("not an object in JSON");
@@ -89,6 +101,7 @@ absl::StatusOr<Json> Carry(const std::string& line, Switch& network) {
   if (!op.ok()) return op.status();
   if (*op == "link") return SetLink(command, network);
   if (*op == "stats") return StatsOf(network);
+  if (*op == "sources") return SourcesOf(network);
   if (*op == "clear") {
     network.ClearRules();
     return Json::object();

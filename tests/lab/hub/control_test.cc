@@ -69,6 +69,19 @@ TEST_F(ControlTest, StatsCountPerDirection) {
   EXPECT_EQ(stats["links"][1]["frames"], 0);
 }
 
+TEST_F(ControlTest, SourcesTellWhatComesInFromWhom) {
+  Frame frame = Broadcast();
+  frame[6] = std::byte{0x52};
+  frame[11] = std::byte{0x0a};
+  switch_.Receive(1, frame, 7);
+  EXPECT_EQ(Say(R"({"op": "sources"})"), Json({{"sources",
+                                                {{{"port", "b.lan"},
+                                                  {"address", "52:00:00:00:00:0a"},
+                                                  {"frames", 1},
+                                                  {"reverse_arps", 0},
+                                                  {"last_ns", 7}}}}}));
+}
+
 TEST_F(ControlTest, WhatMakesNoSenseIsAnsweredByTheReason) {
   const std::vector<std::pair<std::string, std::string>> refused = {
       {"", "not an object"},

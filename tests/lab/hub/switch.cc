@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace haven {
 namespace {
@@ -16,6 +17,7 @@ constexpr size_t kHeaderBytes = 14;
 constexpr size_t kAddressBytes = 6;
 // A host that changes its addresses without end must not fill our memory.
 constexpr size_t kStationsMax = 4096;
+constexpr uint64_t kReverseArp = 0x8035;  // ETH_P_RARP
 
 uint64_t AddressAt(std::span<const std::byte> frame, size_t offset) {
   uint64_t address = 0;
@@ -23,6 +25,20 @@ uint64_t AddressAt(std::span<const std::byte> frame, size_t offset) {
     address = address << 8 | std::to_integer<uint64_t>(frame[offset + i]);
   }
   return address;
+}
+
+uint64_t EthertypeOf(std::span<const std::byte> frame) {
+  constexpr size_t kOffset = 2 * kAddressBytes;
+  return std::to_integer<uint64_t>(frame[kOffset]) << 8 |
+         std::to_integer<uint64_t>(frame[kOffset + 1]);
+}
+
+std::string AddressText(uint64_t address) {
+  std::string text;
+  for (int shift = 40; shift >= 0; shift -= 8) {
+    absl::StrAppendFormat(&text, "%s%02x", text.empty() ? "" : ":", address >> shift & 0xff);
+  }
+  return text;
 }
 
 // Broadcast or multicast.
@@ -84,6 +100,7 @@ void Switch::Receive(size_t port, std::span<const std::byte> frame, int64_t now_
   if (frame.size() < kHeaderBytes) return;
   const std::string& network = ports_[port].network;
   const uint64_t source = AddressAt(frame, kAddressBytes);
+  Note(port, source, frame, now_ns);
   if (!IsGroup(source) &&
       (stations_.size() < kStationsMax || stations_.contains({network, source}))) {
     stations_[{network, source}] = port;
@@ -97,6 +114,14 @@ void Switch::Receive(size_t port, std::span<const std::byte> frame, int64_t now_
     }
   }
   for (const auto& [other, link] : ports_[port].links) Send(port, other, frame, now_ns);
+}
+
+void Switch::Note(size_t port, Address source, std::span<const std::byte> frame, int64_t now_ns) {
+  if (sources_.size() >= kStationsMax && !sources_.contains({port, source})) return;
+  Source& noted = sources_[{port, source}];
+  ++noted.frames;
+  noted.last_ns = now_ns;
+  if (EthertypeOf(frame) == kReverseArp) ++noted.reverse_arps;
 }
 
 void Switch::Send(size_t from, size_t to, std::span<const std::byte> frame, int64_t now_ns) {
@@ -171,6 +196,18 @@ std::vector<Switch::PairStats> Switch::Stats() const {
     for (const auto& [other, link] : port.links) {
       stats.push_back({port.name, ports_[other].name, link.counters()});
     }
+  }
+  return stats;
+}
+
+std::vector<Switch::SourceStats> Switch::Sources() const {
+  std::vector<SourceStats> stats;
+  for (const auto& [key, source] : sources_) {
+    stats.push_back({.port = ports_[key.first].name,
+                     .address = AddressText(key.second),
+                     .frames = source.frames,
+                     .reverse_arps = source.reverse_arps,
+                     .last_ns = source.last_ns});
   }
   return stats;
 }

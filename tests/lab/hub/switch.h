@@ -40,6 +40,15 @@ class Switch {
     LinkCounters counters;
   };
 
+  // What has come in at a port from one station, whatever became of it.
+  struct SourceStats {
+    std::string port;
+    std::string address;  // As 00:16:3e:00:00:64.
+    int64_t frames = 0;
+    int64_t reverse_arps = 0;  // Of these: a station is announced to the network.
+    int64_t last_ns = 0;       // When the last one came.
+  };
+
   Switch(uint64_t seed, Sink sink) : random_(seed), sink_(std::move(sink)) {}
 
   // Adds a port and returns its number, counted from 0. AlreadyExists: the name is taken.
@@ -66,6 +75,9 @@ class Switch {
   // Of all links, in the order of the ports.
   std::vector<PairStats> Stats() const;
 
+  // In the order of ports and addresses. A station that came when too many were known is not there.
+  std::vector<SourceStats> Sources() const;
+
   // Frames dropped because kBytesUnderWayMax was reached.
   int64_t frames_over_limit() const { return frames_over_limit_; }
 
@@ -88,6 +100,14 @@ class Switch {
     }
   };
 
+  // What has come from one station at one port.
+  struct Source {
+    int64_t frames = 0;
+    int64_t reverse_arps = 0;
+    int64_t last_ns = 0;
+  };
+
+  void Note(size_t port, Address source, std::span<const std::byte> frame, int64_t now_ns);
   void Send(size_t from, size_t to, std::span<const std::byte> frame, int64_t now_ns);
   void Enqueue(size_t to, std::span<const std::byte> frame, int64_t due_ns);
 
@@ -95,6 +115,7 @@ class Switch {
   const Sink sink_;
   std::vector<Port> ports_;
   std::map<std::pair<std::string, Address>, size_t> stations_;  // (network, address): port.
+  std::map<std::pair<size_t, Address>, Source> sources_;        // By port and address.
   std::priority_queue<UnderWay> under_way_;
   size_t bytes_under_way_ = 0;
   int64_t frames_over_limit_ = 0;

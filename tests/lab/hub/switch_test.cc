@@ -164,6 +164,38 @@ TEST_F(SwitchTest, PortsThatAreNotThereAreNotFound) {
   EXPECT_TRUE(absl::IsAlreadyExists(switch_.AddPort("a.lan", "rail0").status()));
 }
 
+TEST_F(SwitchTest, SourcesAreCountedWhereTheyComeInWhateverBecomesOfTheirFrames) {
+  EXPECT_THAT(switch_.Sources(), IsEmpty());
+  ASSERT_TRUE(switch_.SetRule("a.lan", "*", {.cut = true}).ok());
+  switch_.Receive(0, FrameOf(kBroadcast, 9), 10);
+  switch_.Receive(0, FrameOf(2, 9), 20);
+  Frame announcement = FrameOf(kBroadcast, 9);
+  announcement[12] = std::byte{0x80};
+  announcement[13] = std::byte{0x35};
+  switch_.Receive(1, announcement, 30);
+  const std::vector<Switch::SourceStats> sources = switch_.Sources();
+  ASSERT_EQ(sources.size(), 2u);
+  EXPECT_EQ(sources[0].port, "a.lan");
+  EXPECT_EQ(sources[0].address, "52:00:00:00:00:09");
+  EXPECT_EQ(sources[0].frames, 2);
+  EXPECT_EQ(sources[0].reverse_arps, 0);
+  EXPECT_EQ(sources[0].last_ns, 20);
+  EXPECT_EQ(sources[1].port, "b.lan");
+  EXPECT_EQ(sources[1].frames, 1);
+  EXPECT_EQ(sources[1].reverse_arps, 1);
+  EXPECT_EQ(sources[1].last_ns, 30);
+}
+
+TEST_F(SwitchTest, AHostThatChangesItsAddressWithoutEndIsNotCountedWithoutEnd) {
+  Frame frame = FrameOf(kBroadcast, 0);
+  for (int i = 0; i < 5000; ++i) {
+    frame[10] = static_cast<std::byte>(i >> 8);
+    frame[11] = static_cast<std::byte>(i & 0xff);
+    switch_.Receive(0, frame, 0);
+  }
+  EXPECT_EQ(switch_.Sources().size(), 4096u);
+}
+
 TEST_F(SwitchTest, MemoryForFramesUnderWayIsLimited) {
   ASSERT_TRUE(switch_.SetRule("a.lan", "b.lan", {.delay_us = 60'000'000}).ok());
   const Frame large = FrameOf(kBroadcast, 1, 64 * 1024);

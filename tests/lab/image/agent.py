@@ -9,6 +9,7 @@ A request carries an "id" that its answers repeat, and one of
   op "put", path, data (base64), mode           -> {"id", "done": true} or {"id", "error": why}
   op "get", path                                -> {"id", "data": base64} or {"id", "error": why}
   op "wake", time (seconds), entropy (base64)   -> {"id", "done": true}; what differs between two wakings of one snapshot
+  op "clock"                                    -> {"id", "clock": seconds, the time of day here}
 Any number of commands runs at once. Text travels as UTF-8, other bytes as Python's surrogate escapes.
 """
 
@@ -92,6 +93,8 @@ class Agent:
         elif operation == "get":
             with open(request["path"], "rb") as file:
                 self._answer(identity, data=base64.b64encode(file.read()).decode())
+        elif operation == "clock":
+            self._answer(identity, clock=time.time())
         elif operation == "wake":
             wake(request["time"], base64.b64decode(request["entropy"]))
             self._answer(identity, done=True)

@@ -45,7 +45,7 @@ def equal(lab, report, rounds):
         client.wait_for_answers(client.answers())
         report.check(f"it goes on on {backup.name} once the arbiter answers", True)
         primary = backup
-    report.check("every answer was the right one", client.stop() > 0)
+    client.check_end(report)
 
 
 def _compare(pair, report, primary, backup):

@@ -7,6 +7,7 @@ import time
 
 from haven_lab.guest_client import GuestClient
 from haven_lab.registry import scenario
+from haven_lab.visible import Visible
 from haven_lab.xen_guest import ADDRESS, XenGuest
 from haven_lab.xen_pair import XEN_PAIR, XenPair
 
@@ -22,10 +23,10 @@ class Cuts:
         self._report = report
         self._pair = XenPair(lab)
         self._guest = XenGuest(address=ADDRESS)
+        self._visible = Visible(self._pair, report)
         self._random = random.Random(lab.seed)
         self._client = None
         self._times = {}
-        self._answers_s = []
 
     def start(self):
         self._pair.start()
@@ -39,36 +40,44 @@ class Cuts:
     def cut(self, primary):
         """Cuts the power of the host where the guest runs, under load. The host where it goes on."""
         pair, client, backup = self._pair, self._client, self._pair.other(primary)
+        pair.wait_until_protected(1, primary)
+        told = self._guest.turns(primary)
+        # So many epochs later the turns told by now are in a committed one.
         status = pair.wait_until_protected(_EPOCHS_UNDER_LOAD, primary)
         self._report.step(f"protected on {primary.name}: epoch {status['epoch']['committed']}, pause {status['pause']}")
+        self._visible.check("before the cut")
         time.sleep(self._random.uniform(0, _CUT_WITHIN_S))
         client.stat()
         committed = pair.status(primary)["epoch"]["committed"]
         seen = self._guest.turns(primary)
-        primary.power_cut()
         cut_s = time.time()
+        primary.power_cut()
+        # What came to the client until its first word after this is from the host that is gone: detection takes seconds.
         answers = client.answers()
         events = pair.wait_for_promotion(backup)
-        client.wait_for_answer(answers)
-        first_s = time.time()
-        client.wait_for_answers(answers)
-        all_s = time.time()
-        self._note("power cut to suspicion", pair.event_s(events[0]) - cut_s)
-        self._note("suspicion to running", pair.event_s(events[-1]) - pair.event_s(events[0]))
+        first_s = client.wait_for_answer(answers)
+        all_s = client.wait_for_answers(answers)
+        event_s = pair.event_times(backup, events)
+        self._note("power cut to suspicion", event_s[0] - cut_s)
+        self._note("suspicion to running", event_s[-1] - event_s[0])
         self._note("power cut to the first answer", first_s - cut_s)
         self._note("power cut to an answer on every connection", all_s - cut_s)
+        self._visible.promoted(backup, events)
         keys = client.verify()
         self._report.check("nothing that was committed is lost", events[-1]["epoch"] >= committed, f"{events[-1]['epoch']}, before {committed}")
+        self._guest.wait_for_turn(backup, 1)
         first = self._guest.first_turn(backup)
-        # The turns that it told of in epochs that were never committed are told again.
-        self._report.check("it goes on where it was", 0 < first <= seen + 1, f"turn {first} after turn {seen}")
+        # Turns that it told of in epochs that were never committed are told again, and one more may have been committed since
+        # they were looked at. A guest that has booted begins with turn 1.
+        goes_on = 1 < told < first <= seen + 2
+        self._report.check("it goes on where it was", goes_on, f"turn {first} after turn {seen}; turn {told} is committed")
         self._report.check("its memory is sound", not self._guest.damage(backup), self._guest.damage(backup))
         self._report.step(f"goes on on {backup.name}: every connection, {keys} keys as acknowledged; first answer after {first_s - cut_s:.1f} s")
         return backup
 
     def end(self, host):
-        answers = self._client.stop()
-        self._report.check("every answer was the right one, on connections that were never lost", answers > 0, f"{answers} answers")
+        self._client.check_end(self._report)
+        self._visible.check("in the end")
         self._report.check("it is there by its name", self._guest.is_there(host), host.run("xl list").out)
         for name, values in self._times.items():
             self._report.figure(f"{name}, median", statistics.median(values), "s")

@@ -6,7 +6,8 @@ Every connection is opened once and kept. Requests to Redis are numbered, each a
 all requests and answers before: none lost, none twice, none that contradicts an earlier one, on this or another connection.
 Prints lines of JSON: {"stat": ...} several times a second and at the first answer after a silence, {"violation": text}
 before it ends with 1. SIGUSR1: reads on a new connection what was acknowledged so far, and prints {"verified": keys}.
-SIGTERM: lets every request be answered, verifies, prints {"end": stat} and ends with 0.
+SIGTERM: lets every request be answered, verifies, prints {"end": stat} and ends with 0. That stat also has the number of
+requests, `asked`, and of connections that were open until then, `kept`.
 """
 
 import asyncio
@@ -44,6 +45,8 @@ class Tally:
 
     def __init__(self):
         self.answers = {}  # Of each connection.
+        self.asked = 0
+        self.kept = 0  # Connections that were open to the end.
         self.waits = []  # Seconds from request to answer since the last stat.
         self.last_answer = time.monotonic()
         self.silence = 0.0  # The longest time without any answer since the last stat.
@@ -61,11 +64,11 @@ class Tally:
         if silence >= SILENCE_S:
             self.tell("stat")
 
-    def tell(self, what):
+    def tell(self, what, **more):
         waits = sorted(self.waits)
         middle = waits[len(waits) // 2] if waits else None
         silence = max(self.silence, time.monotonic() - self.last_answer)
-        say(**{what: {"answers": self.answers, "wait_s": middle, "silence_s": silence, "time": time.time()}})
+        say(**{what: {"answers": self.answers, "wait_s": middle, "silence_s": silence, "time": time.time(), **more}})
         self.waits, self.silence = [], 0.0
 
 
@@ -96,10 +99,12 @@ class Keys:
             await writer.drain()
             await self._check(reader, *waiting.pop(0))
             await asyncio.sleep(THINK_S)
+        self._tally.kept += 1
         writer.close()
 
     def _next(self):
         self.sent += 1
+        self._tally.asked += 4
         slot, other = self.sent % SLOTS, random.randrange(SLOTS)
         value = f"{self.sent}.{random.getrandbits(64):016x}"
         self.slots[slot] = value
@@ -139,6 +144,7 @@ class Pages:
         number = 0
         while not self._tally.stopping:
             number += 1
+            self._tally.asked += 1
             path = "page" if number % PAGE_EVERY == 0 else "count"
             asked_s, floor = time.monotonic(), self._tally.count_floor
             body = await page(reader, writer, f"/{path}?{self.name}.{number}")
@@ -150,6 +156,7 @@ class Pages:
                 self._tally.count_floor = max(self._tally.count_floor, int(body))
             self._tally.answered(self.name, asked_s)
             await asyncio.sleep(THINK_S)
+        self._tally.kept += 1
         writer.close()
 
 
@@ -234,7 +241,7 @@ async def run(address, kv_count, http_count):
     await asyncio.gather(tell(), *(connection(each) for each in [*keys, *pages]))
     await verified()
     expect(tally.all_floor == sum(each.sent for each in keys), "the common counter is not the number of requests")
-    tally.tell("end")
+    tally.tell("end", asked=tally.asked, kept=tally.kept)
 
 
 def main():
