@@ -22,6 +22,7 @@ _HOST_TARGETS = (
     "//xen/tools:xen_memory",
     "//xen/tools:xen_watch",
     "//tests/lab/guest:guest_ticker",
+    "//tests/lab/unlogged:unlogged_pages",
     "//xen/output:plug_check",
     "//xen/backup:xen_replica_trial",
 )
