@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests of a Xen host: Debian's kernel and the workload of image/guest-init."""
 
+import os
 import re
 
 from haven_lab.wait import wait_until
@@ -12,6 +13,7 @@ ADDRESS = "10.9.3.100"
 MAC = "00:16:3e:00:00:64"
 _NIC = f"mac={MAC},bridge=xenbr0"
 _SHELL_PORT = 2323
+_FILE_PORT = 8765
 # A host's processor is emulated, and shared with whatever else the machine does.
 _CREATE_TIMEOUT_S = 600
 
@@ -75,6 +77,16 @@ class XenGuest:
         """Carries out a line in the guest, asked for by a host of its network; what it prints."""
         words = f"timeout 60 busybox nc {self.address} {_SHELL_PORT}"
         return client.run(["bash", "-c", words], stdin=f"{line}\nexit\n", check=check).out
+
+    def give(self, client, path, to):
+        """Copies a file of a host of its network into the guest."""
+        size = int(client.run(["stat", "-c", "%s", path]).out)
+        server = client.start(["busybox", "httpd", "-f", "-p", str(_FILE_PORT), "-h", os.path.dirname(path)])
+        url = f"http://{client.address('guests')}:{_FILE_PORT}/{os.path.basename(path)}"
+        said = self.shell(client, f"until wget -q -O {to} {url}; do sleep 0.2; done; wc -c <{to}")
+        server.kill()
+        if said.split() != [str(size)]:
+            raise AssertionError(f"{path} has {size} bytes; in guest {self.name}: {said}")
 
     def is_there(self, host):
         """Whether there is a domain of this name."""

@@ -19,6 +19,16 @@ XEN_PAIR = (
 
 ENGINE = "haven-engine"
 _PORT = 7000
+# Not found: the shell that looks for it.
+_TOOLSTACK = "pgrep -f '[x]l migrate-receive'"
+# Takes the file with the session's process, and whom to kill. By itself in the host, as the build is over within seconds.
+_KILL_WHILE_BUILDING = f"""
+old=$(xl domid g1--incoming)
+last=$({_TOOLSTACK} | tail -n 1)
+kill -KILL $(cat $1)
+until new=$(xl domid g1--incoming 2>/dev/null) && [[ $new != $old ]]; do sleep 0.05; done
+if [[ $2 == session ]]; then kill -KILL $(cat $1); else kill -KILL $({_TOOLSTACK} | awk -v last=$last '$1 > last' | head -n 1); fi
+"""
 # On the disk, so that it outlives a power cut.
 DIRECTORY = "/var/lib/haven-engine"
 _PSK = f"{DIRECTORY}.psk"
@@ -100,8 +110,17 @@ class XenPair:
         """Sends a signal to the "guard", the "engine" or the "session" of a host, as many as are named, in one breath."""
         holder = f"$(cat {DIRECTORY}/{group}.lock)"
         find = {"guard": holder, "engine": f"$(pgrep -P {holder} -f ' engine ')", "session": holder}
-        find["toolstack"] = "$(pgrep -f 'xl migrate-receive' | head -n 1)"
+        find["toolstack"] = f"$({_TOOLSTACK} | head -n 1)"
         host.run(f"kill -{signal} {' '.join(find[part] for part in parts)}")
+
+    def kill_while_building(self, host, part):
+        """Kills the session of a host, and the "session" or the "toolstack" that follows once it has begun to build its copy."""
+        host.run(["bash", "-c", _KILL_WHILE_BUILDING, "kill", f"{DIRECTORY}/g1.lock", part], timeout_s=_WAIT_S)
+
+    def guard(self, host):
+        """What a service manager does after guard and engine are gone."""
+        self._guards[host.name] = host.start([ENGINE, "guard", f"--directory={DIRECTORY}", "g1"])
+        return self._guards[host.name]
 
     def domains(self, host):
         """The names of the domains there, without the first."""
@@ -129,16 +148,24 @@ class XenPair:
         """wait_until(), at a pace that leaves the hosts' processors alone."""
         return wait_until(condition, timeout_s, what, interval_s=0.5)
 
-    def complaint(self, host, text, timeout_s=_WAIT_S, group="g1"):
-        """Waits until the status or an event of a host contains a text; the whole sentence."""
+    def ear(self, host):
+        """Hears what a host says from now on: ear(text) waits until its status or an event has this text; the whole sentence."""
+        known = self._sentences(host)
+        heard = len(self.events(host))
 
-        def look():
-            status = self.status(host, group)
-            said = [status.get("last_error", ""), status.get("reason", "")]
-            said += [f"{event['cause']} {event.get('detail', '')}" for event in self.events(host, group)[-20:]]
-            return next((each for each in said if text in each), None)
+        def wait(text, timeout_s=_WAIT_S):
+            def look():
+                said = [each for each in self._sentences(host) if each not in known]
+                said += [f"{event['cause']} {event.get('detail', '')}" for event in self.events(host)[heard:]]
+                return next((each for each in said if text in each), None)
 
-        return self.wait_for(look, f"{host.name} to say {text!r}", timeout_s)
+            return self.wait_for(look, f"{host.name} to say {text!r}", timeout_s)
+
+        return wait
+
+    def _sentences(self, host):
+        status = self.status(host)
+        return [status.get("last_error", ""), status.get("reason", "")]
 
     def status(self, host, group="g1"):
         try:
