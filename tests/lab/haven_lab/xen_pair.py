@@ -230,10 +230,14 @@ class XenPair:
         return self.wait_for(look, f"a promotion on {host.name}", timeout_s)
 
     @staticmethod
-    def event_times(host, events):
+    def own_times(events):
+        """When events were, by the clock of their host."""
+        return [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp() for event in events]
+
+    def event_times(self, host, events):
         """When events of a host were, by time.time() of this machine."""
         ahead = host.clock_ahead()
-        return [datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp() - ahead for event in events]
+        return [time_s - ahead for time_s in self.own_times(events)]
 
     def _address(self, host):
         return f"rdma:{host.address()}:{_PORT},dev=rxe_rail0"
