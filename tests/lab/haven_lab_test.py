@@ -7,6 +7,7 @@ import pathlib
 import sys
 import tempfile
 import threading
+import types
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -20,6 +21,7 @@ from haven_lab.image import Image
 from haven_lab.machine import HostSpec, Machine
 from haven_lab.parts import Parts
 from haven_lab.report import CheckFailed, Report
+from haven_lab.visible import Visible
 from haven_lab.wait import DeadlineExceeded, Signal, wait_until
 from scenarios import rdma_failover
 
@@ -247,6 +249,40 @@ class GuestClientTest(unittest.TestCase):
         self.host.running = False
         with self.assertRaisesRegex(AssertionError, "the client ended"):
             self.client.stat()
+
+
+class VisibleTest(unittest.TestCase):
+    def setUp(self):
+        self.seen = {"a": 0.0, "b": 0.0}
+        self.announced = {"a": 0, "b": 0}
+        hosts = {name: types.SimpleNamespace(name=name) for name in "ab"}
+        self.b = hosts["b"]
+        hub = types.SimpleNamespace(source=self.source)
+        lab = types.SimpleNamespace(hub=hub, host=hosts.get)
+        pair = types.SimpleNamespace(
+            lab=lab, other=lambda host: hosts["b" if host.name == "a" else "a"], event_times=lambda _, events: [event["at"] for event in events]
+        )
+        self.report = Report("trial", lambda _: None)
+        self.visible = Visible(pair, self.report)
+
+    def source(self, port, _):
+        name = port.split(".")[0]
+        return {"frames": 1, "reverse_arps": self.announced[name], "last_s": self.seen[name]}
+
+    def test_the_host_that_has_lost_the_guest_must_be_silent(self):
+        self.seen["a"] = 9.0
+        self.visible.check("at first")
+        self.seen["b"], self.announced["b"] = 12.0, 1
+        self.visible.promoted(self.b, [{"at": 5.0}, {"at": 10.0}])
+        self.visible.check("later")
+        self.seen["a"] = 11.0
+        with self.assertRaisesRegex(CheckFailed, "only the copy on b can be seen"):
+            self.visible.check("too late")
+
+    def test_a_copy_that_only_waits_must_be_silent(self):
+        self.seen.update(a=2.0, b=1.0)
+        with self.assertRaisesRegex(CheckFailed, "only the copy on a can be seen"):
+            self.visible.check("at first")
 
 
 class RemoteTest(unittest.TestCase):
