@@ -29,7 +29,7 @@ constexpr absl::Duration kPatience = absl::Minutes(5);
 
 // How long a request may be missing, and how often.
 constexpr int kQuietMs = 1;
-constexpr int kPiecesMax = 64;
+constexpr int kPiecesMax = 12;
 
 void Answer(int fd, absl::string_view pieces) {
   std::array<char, 8192> request;
