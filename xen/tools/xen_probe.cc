@@ -5,11 +5,11 @@
 //   xen_probe GUEST EPOCHS INTERVAL_MS
 //   xen_probe --steal GUEST
 //
-// Copies all RAM while the guest runs, then for each epoch suspends it, fetches the dirty frames,
-// copies them, takes the state and lets it go on. After the last epoch every RAM frame of the
-// suspended guest is compared with the copy. Prints figures as NAME VALUE, one a line, and exits
-// with 0 if all frames were equal. --steal takes the log of dirty frames away from whoever has it,
-// as other toolstack actions do.
+// Copies all RAM while the guest runs, then for each epoch counts the dirty frames, suspends the
+// guest, fetches them (no fewer than were counted), copies them, takes the state and lets it go on.
+// After the last epoch every RAM frame of the suspended guest is compared with the copy. Prints
+// figures as NAME VALUE, one a line, and exits with 0 if all frames were equal. --steal takes the
+// log of dirty frames away from whoever has it, as other toolstack actions do.
 #include <poll.h>
 
 #include <algorithm>
@@ -21,8 +21,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "engine/base/clock.h"
 #include "engine/base/status_macros.h"
+#include "engine/primary/dirty_words.h"
 #include "engine/primary/domain.h"
 #include "xen/base/xc_domain_control.h"
 #include "xen/primary/attach.h"
@@ -90,6 +92,9 @@ class Probe {
   }
 
   absl::Status Epoch() {
+    const int64_t count_at = Now();
+    HAVEN_ASSIGN_OR_RETURN(const uint64_t counted, guest_.domain->CountDirty());
+    count_.Add(Now() - count_at);
     HAVEN_RETURN_IF_ERROR(Stop());
     const int64_t begin = Now();
     std::fill(dirty_.begin(), dirty_.end(), 0);
@@ -100,6 +105,10 @@ class Probe {
       dirty_ = memory_.ram_bitmap();
     } else {
       HAVEN_RETURN_IF_ERROR(fetched);
+      if (CountSet(dirty_) < counted) {
+        return absl::InternalError(absl::StrCat("the log had ", counted, " frames, and then ",
+                                                CountSet(dirty_), ": one was lost, or miscounted"));
+      }
     }
     fetch_.Add(fetched_at - begin);
     const uint64_t pages = CopyDirty();
@@ -125,7 +134,8 @@ class Probe {
   void CompareNext() { compare_ = true; }
 
   bool Report(uint64_t epochs) {
-    for (Step* step : {&request_, &suspend_, &fetch_, &copying_, &capture_, &resume_, &stopped_}) {
+    for (Step* step :
+         {&count_, &request_, &suspend_, &fetch_, &copying_, &capture_, &resume_, &stopped_}) {
       step->Print();
     }
     std::printf("epochs %llu\ndirty_pages %llu\nstate_bytes %zu\ncompared %llu\ndifferent %llu\n",
@@ -167,6 +177,7 @@ class Probe {
   std::vector<std::vector<std::byte>> copy_;
   std::vector<uint64_t> dirty_;
   std::vector<std::byte> state_;
+  Step count_{"count"};
   Step request_{"request"};
   Step suspend_{"suspend"};
   Step fetch_{"fetch"};
