@@ -11,6 +11,8 @@ _HOSTS = (HostSpec("a", memory_mb=2048), HostSpec("b", memory_mb=2048), HostSpec
 # The engine's own period with its usual detection time, which emulated hosts can not have.
 _HEARTBEAT_S = 0.01
 _COUNTED_S = 10
+# An epoch that was under way has long ended by then.
+_QUIET_S = 2
 # Of a side, in a heartbeat period.
 _WAKINGS = 2
 _CALLS = 4
@@ -24,7 +26,8 @@ def idle(lab, report):
     pair.start()
     owner = pair.node("a")
     owner.ask("interval", GROUP, "1h")
-    before = pair.wait(lambda: _resting(owner), 60, "the last epoch to be over", interval_s=0.3)
+    seen = {}
+    before = pair.wait(lambda: _resting(owner, seen), 60, "the last epoch to be over", interval_s=0.3)
     for node, side in ((owner, "primary"), (owner.other, "backup")):
         seconds, wakings, calls = usage.count(node.host, _processes(node), _COUNTED_S)
         most_made = sorted(calls.items(), key=lambda one: -one[1])[:12]
@@ -40,9 +43,14 @@ def idle(lab, report):
     pair.stop()
 
 
-def _resting(owner):
+def _resting(owner, seen):
+    """The status, once no epoch has been committed for a while: one that was due already still came when the interval had changed."""
     status = owner.status()
-    return status if status["epoch"]["interval_ns"] > 1e12 and status["epoch"]["in_flight"] == 0 else None
+    epoch = status["epoch"]
+    if epoch["interval_ns"] < 1e12 or epoch["in_flight"] != 0 or epoch["committed"] != seen.get("committed"):
+        seen.update(committed=epoch["committed"], written_ns=status["written_ns"])
+        return None
+    return status if status["written_ns"] > seen["written_ns"] + _QUIET_S * 1e9 else None
 
 
 def _processes(node):
