@@ -18,7 +18,9 @@ class Hub:
     def __init__(self, program, work, specs, seed=1):
         ports = [f"{spec.name}.{net}:{net}:{work}/{spec.name}.{net}" for spec in specs for net in spec.networks]
         self._log = open(work / "hub.log", "ab")
-        command = ["setpriv", "--pdeathsig", "KILL", str(program), f"--control={work}/hub", f"--seed={seed}", *ports]
+        # A hypervisor in emulation has to be stirred (docs/lab.md, traps).
+        stir = ",".join(f"{spec.name}.{spec.networks[0]}" for spec in specs if spec.kind == "xen")
+        command = ["setpriv", "--pdeathsig", "KILL", str(program), f"--control={work}/hub", f"--seed={seed}", f"--stir={stir}", *ports]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log, bufsize=0
         )

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -20,6 +21,16 @@ namespace {
 
 constexpr size_t kReadBytes = 256 * 1024;
 constexpr size_t kClientsMax = 16;
+
+// Broadcast, of a type for experiments (IEEE 802, 0x88b5), that every host drops.
+Frame StirringFrame() {
+  Frame frame(60);
+  std::fill_n(frame.begin(), 6, std::byte{0xff});
+  frame[6] = std::byte{0x02};
+  frame[12] = std::byte{0x88};
+  frame[13] = std::byte{0xb5};
+  return frame;
+}
 
 absl::StatusOr<UniqueFd> ListenAt(const std::string& path) {
   sockaddr_un address{};
@@ -75,6 +86,7 @@ absl::Status Hub::Listen(const std::vector<PortSpec>& ports, const std::string& 
     Port& port = ports_.emplace_back();
     port.path = spec.path;
     port.listener = *std::move(listener);
+    if (spec.stirred) stirred_.push_back(*number);
     absl::Status watched =
         Watch(port.listener.get(), Source::kListener, static_cast<uint32_t>(*number));
     if (!watched.ok()) return watched;
@@ -101,7 +113,7 @@ absl::Status Hub::Run(int stop_fd) {
   std::array<epoll_event, 64> events;
   while (!stopped_) {
     timespec timeout{};
-    const std::optional<int64_t> due_ns = switch_.NextDueNs();
+    const std::optional<int64_t> due_ns = NextWakeNs();
     if (due_ns.has_value()) {
       const int64_t wait_ns = std::max<int64_t>(0, *due_ns - clock_.NowNs());
       timeout = {wait_ns / kNsPerSecond, wait_ns % kNsPerSecond};
@@ -112,6 +124,7 @@ absl::Status Hub::Run(int stop_fd) {
       return absl::InternalError(absl::StrCat("epoll_pwait2: ", std::strerror(errno)));
     }
     switch_.DeliverDue(clock_.NowNs());
+    Stir(clock_.NowNs());
     for (int i = 0; i < count; ++i) Handle(events[static_cast<size_t>(i)]);
     FlushAll();
   }
@@ -176,6 +189,21 @@ void Hub::Deliver(size_t number, std::span<const std::byte> frame) {
   // A host that is off hears nothing.
   if (!port.connection || port.waiting.size() + frame.size() > kWaitingBytesMax) return;
   AppendFrame(frame, port.waiting);
+}
+
+std::optional<int64_t> Hub::NextWakeNs() const {
+  const std::optional<int64_t> due_ns = switch_.NextDueNs();
+  if (stirred_.empty()) return due_ns;
+  return std::min(stir_at_ns_, due_ns.value_or(stir_at_ns_));
+}
+
+void Hub::Stir(int64_t now_ns) {
+  if (now_ns < stir_at_ns_) return;
+  stir_at_ns_ = now_ns + kStirNs;
+  static const Frame frame = StirringFrame();
+  for (const size_t number : stirred_) {
+    if (ports_[number].waiting.empty()) Deliver(number, frame);
+  }
 }
 
 void Hub::FlushAll() {

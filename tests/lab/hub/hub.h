@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,7 +27,8 @@ namespace haven {
 struct PortSpec {
   std::string name;
   std::string network;
-  std::string path;  // Of the socket that its QEMU connects to.
+  std::string path;      // Of the socket that its QEMU connects to.
+  bool stirred = false;  // It gets a frame that means nothing every kStirNs.
 };
 
 // Joins ports by a Switch. A new connection to a port takes the place of the one before, as when a
@@ -36,6 +38,10 @@ class Hub {
   // What may wait for a host that does not read; more is dropped, as in a switch.
   static constexpr size_t kWaitingBytesMax = size_t{4} << 20;
   static constexpr size_t kCommandBytesMax = 65536;
+  // QEMU's emulation of nested virtualisation can lose that a timer's interrupt is pending
+  // (docs/lab.md, traps). The host then stands still until any other interrupt comes, so a stirred
+  // port brings one.
+  static constexpr int64_t kStirNs = 10 * kNsPerMs;
 
   // Makes the sockets. AlreadyExists: a port twice; Unavailable: a socket can not be made.
   static absl::StatusOr<std::unique_ptr<Hub>> Start(const std::vector<PortSpec>& ports,
@@ -68,6 +74,8 @@ class Hub {
   void ReadPort(uint32_t number);
   void ClosePort(Port& port);
   void Deliver(size_t number, std::span<const std::byte> frame);
+  std::optional<int64_t> NextWakeNs() const;
+  void Stir(int64_t now_ns);
   void Flush(uint32_t number);
   void FlushAll();
   void AcceptControl();
@@ -77,6 +85,8 @@ class Hub {
   Switch switch_;
   UniqueFd epoll_;
   std::vector<Port> ports_;
+  std::vector<size_t> stirred_;  // Of the ports.
+  int64_t stir_at_ns_ = 0;
   std::string control_path_;
   UniqueFd control_listener_;
   struct Client {

@@ -82,8 +82,10 @@ class HubTest : public testing::Test {
     // The path of a socket is short; those of Bazel's folders are not.
     folder_ = "/tmp/haven-hub-test.XXXXXX";
     ASSERT_NE(mkdtemp(folder_.data()), nullptr);
-    auto hub = Hub::Start({{"a", "lan", Path("a")}, {"b", "lan", Path("b")}}, Path("control"), 1,
-                          SystemClock::Get());
+    auto hub = Hub::Start({{"a", "lan", Path("a")},
+                           {"b", "lan", Path("b")},
+                           {"stirred", "other", Path("stirred"), /*stirred=*/true}},
+                          Path("control"), 1, SystemClock::Get());
     ASSERT_TRUE(hub.ok()) << hub.status();
     hub_ = *std::move(hub);
     stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
@@ -115,6 +117,22 @@ TEST_F(HubTest, FramesPassBetweenPorts) {
   Ask(control, "{\"op\": \"clear\"}\n");
   SendFrame(a, Broadcast(9014, 7));
   EXPECT_EQ(ReceiveFrame(b), Broadcast(9014, 7));
+}
+
+TEST_F(HubTest, AStirredPortHearsSomethingAgainAndAgain) {
+  const UniqueFd stirred = ConnectTo(Path("stirred"));
+  const UniqueFd a = ConnectTo(Path("a"));
+  const Frame first = ReceiveFrame(stirred);
+  ASSERT_EQ(first.size(), 60u);
+  EXPECT_EQ(first[12], std::byte{0x88});
+  EXPECT_EQ(first[13], std::byte{0xb5});
+  EXPECT_EQ(ReceiveFrame(stirred), first);
+  // Nobody else does: what comes there next is what is sent next.
+  const UniqueFd b = ConnectTo(Path("b"));
+  const UniqueFd control = ConnectTo(Path("control"));
+  Ask(control, "{\"op\": \"clear\"}\n");
+  SendFrame(b, Broadcast(100, 7));
+  EXPECT_EQ(ReceiveFrame(a), Broadcast(100, 7));
 }
 
 TEST_F(HubTest, ACutLinkIsSilentAndAHealedOneIsNot) {

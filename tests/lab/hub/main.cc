@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hub --control=SOCKET [--seed=N] NAME:NETWORK:SOCKET...
+// hub --control=SOCKET [--seed=N] [--stir=NAME,...] NAME:NETWORK:SOCKET...
 #include <sys/signalfd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <string>
@@ -17,6 +18,8 @@
 
 ABSL_FLAG(std::string, control, "", "the socket for commands");
 ABSL_FLAG(uint64_t, seed, 1, "of what is lost, damaged and delayed");
+ABSL_FLAG(std::vector<std::string>, stir, {},
+          "ports that get a frame that means nothing every 10 ms");
 
 namespace {
 
@@ -29,6 +32,7 @@ int Fail(const absl::Status& status) {
 
 int main(int argc, char** argv) {
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
+  const std::vector<std::string> stir = absl::GetFlag(FLAGS_stir);
   std::vector<haven::PortSpec> ports;
   for (size_t i = 1; i < arguments.size(); ++i) {
     const std::vector<std::string> parts = absl::StrSplit(arguments[i], absl::MaxSplits(':', 2));
@@ -36,7 +40,8 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "hub: \"%s\" is not NAME:NETWORK:SOCKET\n", arguments[i]);
       return 2;
     }
-    ports.push_back({parts[0], parts[1], parts[2]});
+    const bool stirred = std::find(stir.begin(), stir.end(), parts[0]) != stir.end();
+    ports.push_back({parts[0], parts[1], parts[2], stirred});
   }
   // Signals end the loop, so that the sockets are removed.
   sigset_t signals;
