@@ -40,8 +40,8 @@ class Hub {
   static constexpr size_t kCommandBytesMax = 65536;
   // QEMU's emulation of nested virtualisation can lose that a timer's interrupt is pending
   // (docs/lab.md, traps). The host then stands still until any other interrupt comes, so a stirred
-  // port brings one.
-  static constexpr int64_t kStirNs = 10 * kNsPerMs;
+  // port brings one. Each costs the host's guests their processor for a moment.
+  static constexpr int64_t kStirNs = 100 * kNsPerMs;
 
   // Makes the sockets. AlreadyExists: a port twice; Unavailable: a socket can not be made.
   static absl::StatusOr<std::unique_ptr<Hub>> Start(const std::vector<PortSpec>& ports,

@@ -19,7 +19,7 @@
 ABSL_FLAG(std::string, control, "", "the socket for commands");
 ABSL_FLAG(uint64_t, seed, 1, "of what is lost, damaged and delayed");
 ABSL_FLAG(std::vector<std::string>, stir, {},
-          "ports that get a frame that means nothing every 10 ms");
+          "ports that get a frame that means nothing ten times a second");
 
 namespace {
 

@@ -2,6 +2,7 @@
 """A guest on Xen that serves clients goes on when its host loses power, as often as that happens."""
 
 import random
+import re
 import statistics
 import time
 
@@ -46,6 +47,10 @@ class Cuts:
         status = pair.wait_until_protected(_EPOCHS_UNDER_LOAD, primary)
         self._report.step(f"protected on {primary.name}: epoch {status['epoch']['committed']}, pause {status['pause']}")
         self._visible.check("before the cut")
+        # What a client has sent in vain it sends again after so long: no answer can come earlier, whenever the copy runs.
+        asked = pair.c.run(["ss", "-tin", "dst", ADDRESS]).out
+        timeouts = [int(found) / 1000 for found in re.findall(r"\brto:(\d+)", asked)]
+        self._note("the client's retransmission timeout", statistics.median(timeouts))
         time.sleep(self._random.uniform(0, _CUT_WITHIN_S))
         client.stat()
         committed = pair.status(primary)["epoch"]["committed"]
