@@ -31,6 +31,8 @@ if [[ $2 == session ]]; then kill -KILL $(cat $1); else kill -KILL $({_TOOLSTACK
 """
 # On the disk, so that it outlives a power cut.
 DIRECTORY = "/var/lib/haven-engine"
+# What a service manager runs on a host that has a record of the guest.
+GUARD = [ENGINE, "guard", f"--directory={DIRECTORY}", "g1"]
 _PSK = f"{DIRECTORY}.psk"
 _WAIT_S = 180
 # Building a copy by the toolstack, and copying a guest's memory, on emulated processors.
@@ -119,7 +121,7 @@ class XenPair:
 
     def guard(self, host):
         """What a service manager does after guard and engine are gone."""
-        self._guards[host.name] = host.start([ENGINE, "guard", f"--directory={DIRECTORY}", "g1"])
+        self._guards[host.name] = host.start(GUARD)
         return self._guards[host.name]
 
     def domains(self, host):

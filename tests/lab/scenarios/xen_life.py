@@ -7,12 +7,11 @@ from haven_lab.guest_client import GuestClient
 from haven_lab.registry import scenario
 from haven_lab.visible import Visible
 from haven_lab.xen_guest import ADDRESS, XenGuest
-from haven_lab.xen_pair import DIRECTORY, ENGINE, XEN_PAIR, XenPair
+from haven_lab.xen_pair import DIRECTORY, GUARD, XEN_PAIR, XenPair
 
 _EPOCHS = 2
 # What docs/xen.md promises.
 _DESTROYED_WITHIN_S = 60
-_GUARD = [ENGINE, "guard", f"--directory={DIRECTORY}", "g1"]
 # In the guest: until no client of its shell is there that has not taken the shell's end (/proc/net/tcp: port 2323, and the states of a
 # connection of which the other side has not acknowledged that).
 _SHELL_IS_LEFT = "while grep -q ':0913 [0-9A-F]*:[0-9A-F]* 0[14789B] ' /proc/net/tcp; do sleep 0.2; done"
@@ -62,7 +61,7 @@ class Life:
         old = pair.status(pair.a)["pid"]
         pair.kill(pair.a, "guard")
         self._guard.wait()
-        self._guard = pair.a.start(_GUARD)
+        self._guard = pair.guard(pair.a)
         pair.wait_for(lambda: pair.status(pair.a).get("pid") != old, "a new engine")
         pair.wait_until_protected(_EPOCHS)
         self._goes_on("a guard that was killed is followed by another; the client has noticed nothing but time")
@@ -81,7 +80,7 @@ class Life:
         self._goes_on("guard and engine are killed: the guest goes on on b")
         nic = f"vif{pair.a.run(['xl', 'domid', 'g1']).out.strip()}."
         begun = time.monotonic()
-        result = pair.a.run(_GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
+        result = pair.a.run(GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
         self._report.figure("the next guard to the old copy destroyed", time.monotonic() - begun, "s")
         self._report.check("the next guard on a is told so", result.code == 6 and "promoted elsewhere" in result.err, f"{result.code} {result.err[-300:]}")
         self._report.check("and has destroyed the old copy", "g1" not in pair.domains(pair.a), pair.domains(pair.a))
@@ -112,7 +111,7 @@ class Life:
         host.connect()
         self._report.check("the host that was lost boots with its record", host.run(f"ls {DIRECTORY}/g1.group", check=False).code == 0)
         self._report.check("and with no guest", not pair.domains(host), pair.domains(host))
-        said = host.run(_GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
+        said = host.run(GUARD, timeout_s=_DESTROYED_WITHIN_S, check=False)
         told = "none of its guests exists here any more" in said.err
         self._report.check("its guard says so, and takes the record away", told and not pair.left(host), f"{said.code} {said.err[-300:]}")
         pair.listen(host)
