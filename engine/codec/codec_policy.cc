@@ -11,6 +11,8 @@ constexpr double kNew = 0.2;
 // Per epoch, for the wire and for the account of trials: about the last 32 and the last 1000 count.
 constexpr double kWireFade = 0.97;
 constexpr double kAccountFade = 0.999;
+// A sample counts for at most so many times the average before it.
+constexpr double kMaxRise = 2;
 
 void Blend(bool known, double value, double* average) {
   *average = known ? *average + kNew * (value - *average) : value;
@@ -28,6 +30,10 @@ double CodecPolicy::Predict(const Level& level) const {
          wire_ns_per_epoch_;
 }
 
+bool CodecPolicy::Promises(const Level& level) const {
+  return level.known && Predict(level) <= (1 - kMinGain) * Predict(Of(current_));
+}
+
 CodecLevel CodecPolicy::Decide() {
   if (fixed_) return current_;
   if (!trying_) StartTrialIfDue();
@@ -41,24 +47,26 @@ void CodecPolicy::StartTrialIfDue() {
   for (size_t i = 0; i < kCodecLevels; ++i) {
     Level& level = levels_[i];
     const CodecLevel name = static_cast<CodecLevel>(i);
-    if (name == current_ || level.epochs_until_trial > 0) continue;
-    // What is not known is taken to cost as much again as the level in use.
-    const double extra = level.known ? std::max(Predict(level) - now, 0.0) : now;
-    if (kTrialEpochs * extra > budget) continue;
+    if (name == current_) continue;
+    // Also when no trial is due, and when trials have used up their time: it is about to gain some.
+    const bool promises = Promises(level) && level.epochs_since_trial >= kFirstTrialAfter;
+    const double extra = std::max(Predict(level) - now, 0.0);
+    const bool due =
+        level.epochs_until_trial == 0 && (!level.known || kTrialEpochs * extra <= budget);
+    if (!promises && !due) continue;
     trying_ = true;
     trial_ = name;
     trial_epochs_ = 0;
+    level.epochs_since_trial = 0;
     return;
   }
 }
 
 void CodecPolicy::Add(const CodecSample& sample) {
   if (sample.pages == 0) return;
-  const double pages = static_cast<double>(sample.pages);
-  Blend(pages_per_epoch_ > 0, pages, &pages_per_epoch_);
+  Blend(pages_per_epoch_ > 0, static_cast<double>(sample.pages), &pages_per_epoch_);
   AddWire(sample);
-  const double taken = static_cast<double>(sample.encode_ns + sample.wire_ns);
-  all_ns_ = all_ns_ * kAccountFade + taken;
+  all_ns_ = all_ns_ * kAccountFade + static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ *= kAccountFade;
   const CodecLevel expected = trying_ ? trial_ : current_;
   if (sample.level != expected) {
@@ -67,39 +75,42 @@ void CodecPolicy::Add(const CodecSample& sample) {
     trying_ = false;
     return;
   }
-
-  Level& level = Of(sample.level);
-  const auto learn = [&] {
-    Blend(level.known, static_cast<double>(sample.encode_ns) / pages, &level.encode_ns);
-    Blend(level.known, static_cast<double>(sample.wire_bytes) / pages, &level.bytes);
-    level.known = true;
-  };
-  if (fixed_) return learn();
-  if (!trying_) {
-    learn();
-    for (Level& other : levels_) {
-      if (other.epochs_until_trial > 0) --other.epochs_until_trial;
-    }
-    return TakeBest();
+  if (fixed_) return Learn(sample);
+  if (trying_) return AddToTrial(sample);
+  Learn(sample);
+  for (Level& level : levels_) {
+    ++level.epochs_since_trial;
+    if (level.epochs_until_trial > 0) --level.epochs_until_trial;
   }
+}
+
+void CodecPolicy::Learn(const CodecSample& sample) {
+  const double pages = static_cast<double>(sample.pages);
+  Level& level = Of(sample.level);
+  const double encode_ns = static_cast<double>(sample.encode_ns) / pages;
+  // An epoch whose thread was not let run says little of the level.
+  Blend(level.known, level.known ? std::min(encode_ns, kMaxRise * level.encode_ns) : encode_ns,
+        &level.encode_ns);
+  Blend(level.known, static_cast<double>(sample.wire_bytes) / pages, &level.bytes);
+  level.known = true;
+}
+
+void CodecPolicy::AddToTrial(const CodecSample& sample) {
+  const double pages = static_cast<double>(sample.pages);
   const Level& usual = Of(current_);
   const double usual_ns =
       pages * (usual.encode_ns + usual.bytes * wire_ns_per_byte_) + wire_ns_per_epoch_;
+  const double taken = static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ += std::max(taken - usual_ns, 0.0);
-  // The first sample that counts replaces what was known: it is old.
-  if (trial_epochs_ == kWarmupEpochs) level.known = false;
-  if (trial_epochs_ >= kWarmupEpochs) learn();
-  if (++trial_epochs_ == kTrialEpochs) EndTrial();
-}
-
-void CodecPolicy::EndTrial() {
-  trying_ = false;
   Level& tried = Of(trial_);
-  const CodecLevel before = current_;
-  TakeBest();
-  if (current_ == before) return Postpone(tried);
-  tried.trial_after = kFirstTrialAfter;
-  tried.epochs_until_trial = tried.trial_after;
+  // The first sample that counts replaces what was known: it is old.
+  if (trial_epochs_ == kWarmupEpochs) tried.known = false;
+  if (trial_epochs_ >= kWarmupEpochs) Learn(sample);
+  if (++trial_epochs_ < kTrialEpochs) return;
+  const bool promises = Promises(tried);
+  if (promises && trial_epochs_ < kConfirmEpochs) return;
+  trying_ = false;
+  return promises ? TakeOver(trial_) : Postpone(tried);
 }
 
 void CodecPolicy::Postpone(Level& level) {
@@ -107,23 +118,15 @@ void CodecPolicy::Postpone(Level& level) {
   level.epochs_until_trial = level.trial_after;
 }
 
-void CodecPolicy::TakeBest() {
-  CodecLevel best = current_;
-  for (size_t i = 0; i < kCodecLevels; ++i) {
-    if (levels_[i].known && Predict(levels_[i]) < Predict(Of(best)))
-      best = static_cast<CodecLevel>(i);
+// Conditions have changed: what did badly before deserves another look soon.
+void CodecPolicy::TakeOver(CodecLevel level) {
+  current_ = level;
+  for (Level& other : levels_) {
+    other.trial_after = kFirstTrialAfter;
+    other.epochs_until_trial = std::min(other.epochs_until_trial, kFirstTrialAfter);
   }
-  if (best == current_ || Predict(Of(best)) > (1 - kMinGain) * Predict(Of(current_))) return;
-  // Conditions have changed: what did badly before deserves another look soon.
-  for (Level& level : levels_) {
-    level.trial_after = kFirstTrialAfter;
-    level.epochs_until_trial = std::min(level.epochs_until_trial, kFirstTrialAfter);
-  }
-  current_ = best;
 }
 
-// Least squares: wire time = time of an epoch + bytes * time of a byte. Where all epochs have about
-// the same size, or the line would go below zero, all time is put down to the bytes.
 void CodecPolicy::AddWire(const CodecSample& sample) {
   const double bytes = static_cast<double>(sample.wire_bytes);
   const double time = static_cast<double>(sample.wire_ns);
@@ -132,16 +135,23 @@ void CodecPolicy::AddWire(const CodecSample& sample) {
   sum_time_ = sum_time_ * kWireFade + time;
   sum_bytes_bytes_ = sum_bytes_bytes_ * kWireFade + bytes * bytes;
   sum_bytes_time_ = sum_bytes_time_ * kWireFade + bytes * time;
+  FitWire();
+}
+
+// Least squares: wire time = time of an epoch + bytes * time of a byte. Where the line would go
+// below zero all time is put down to the bytes. Where all epochs have about the same size no line
+// can be told, and the last one's shares hold: or a level with fewer bytes would promise what it
+// does not keep, as soon as the epochs of its trial are forgotten.
+void CodecPolicy::FitWire() {
+  if (sum_bytes_ <= 0) return;
   const double spread = weight_ * sum_bytes_bytes_ - sum_bytes_ * sum_bytes_;
-  constexpr double kMinSpread = 0.01;  // Of the square of the mean: sizes differ by a tenth.
-  wire_ns_per_byte_ = sum_bytes_ > 0 ? sum_time_ / sum_bytes_ : 0;
-  wire_ns_per_epoch_ = 0;
-  if (spread <= kMinSpread * sum_bytes_ * sum_bytes_) return;
-  const double slope = (weight_ * sum_bytes_time_ - sum_bytes_ * sum_time_) / spread;
-  const double start = (sum_time_ - slope * sum_bytes_) / weight_;
-  if (start < 0) return;
-  wire_ns_per_byte_ = std::max(slope, 0.0);
-  wire_ns_per_epoch_ = slope > 0 ? start : sum_time_ / weight_;
+  constexpr double kMinSpread = 0.04;  // Of the square of the mean: sizes differ by a fifth.
+  if (spread > kMinSpread * sum_bytes_ * sum_bytes_) {
+    const double slope = (weight_ * sum_bytes_time_ - sum_bytes_ * sum_time_) / spread;
+    epoch_share_ = sum_time_ > 0 ? std::clamp(1 - slope * sum_bytes_ / sum_time_, 0.0, 1.0) : 0;
+  }
+  wire_ns_per_epoch_ = epoch_share_ * sum_time_ / weight_;
+  wire_ns_per_byte_ = (1 - epoch_share_) * sum_time_ / sum_bytes_;
 }
 
 void CodecPolicy::AddFailure() {

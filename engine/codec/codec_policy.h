@@ -34,18 +34,22 @@ struct CodecSample {
 // Keeps for each level the time and the bytes that a page costs, and for the wire the time of an
 // epoch and of a byte, all as moving averages. Decide() takes the level with the least
 //   pages * encode time + epoch time + pages * bytes * byte time.
-// A level that is not in use is tried for a few epochs now and then, as its numbers grow old: more
-// rarely the worse it did, and never for more than kTrialShare of the time, so that where the codec
-// gains nothing its price stays within that. The first epochs of a trial do not count: the
-// baselines have to fill. Pure logic: time comes with the samples. Not thread-safe.
+// A level that is not in use is tried for a few epochs, soon after the start and then now and then,
+// as its numbers grow old: more rarely the worse it did, and never for more than kTrialShare of the
+// time (but for the first trial), so that where the codec gains nothing its price stays within
+// that. The first epochs of a trial do not count: the baselines have to fill. Single epochs are
+// noise: no level takes over but at the end of a trial, which goes on for as long as the level
+// seems to gain until enough epochs say so; and where old numbers promise a gain, that leads to a
+// trial. Pure logic: time comes with the samples. Not thread-safe.
 class CodecPolicy {
  public:
   // The part of all commit time that trials may add.
   static constexpr double kTrialShare = 0.03;
   // A level takes over if it promises at least this part less.
   static constexpr double kMinGain = 0.05;
-  static constexpr uint32_t kTrialEpochs = 6;
   static constexpr uint32_t kWarmupEpochs = 3;
+  static constexpr uint32_t kTrialEpochs = 6;      // Of a trial that promises nothing.
+  static constexpr uint32_t kConfirmEpochs = 15;   // Of one that ends with another level.
   static constexpr uint32_t kFirstTrialAfter = 8;  // Epochs; doubles with each trial in vain.
   static constexpr uint32_t kMaxTrialAfter = 4096;
 
@@ -79,16 +83,21 @@ class CodecPolicy {
     double bytes = 0;      // A page.
     uint32_t epochs_until_trial = kFirstTrialAfter;
     uint32_t trial_after = kFirstTrialAfter;
+    uint32_t epochs_since_trial = 0;
   };
   const Level& Of(CodecLevel level) const { return levels_[static_cast<size_t>(level)]; }
   Level& Of(CodecLevel level) { return levels_[static_cast<size_t>(level)]; }
 
   double Predict(const Level& level) const;
+  // True if the level is known and takes at least kMinGain less than the one in use.
+  bool Promises(const Level& level) const;
   void AddWire(const CodecSample& sample);
+  void FitWire();
   void StartTrialIfDue();
-  void EndTrial();
+  void Learn(const CodecSample& sample);
+  void AddToTrial(const CodecSample& sample);
   static void Postpone(Level& level);
-  void TakeBest();
+  void TakeOver(CodecLevel level);
 
   std::array<Level, kCodecLevels> levels_{};
   bool fixed_ = false;
@@ -105,6 +114,7 @@ class CodecPolicy {
   double sum_bytes_time_ = 0;
   double wire_ns_per_byte_ = 0;
   double wire_ns_per_epoch_ = 0;
+  double epoch_share_ = 0;  // Of the wire time, when it could last be told from that of the bytes.
   double pages_per_epoch_ = 0;
 
   double all_ns_ = 0;          // Commit time so far, old time fading.
