@@ -115,7 +115,7 @@ class Applier {
   // What a thread needs to apply coded pages.
   struct Decoding {
     CodedFrameDecoder decoder;
-    CodedPage page;
+    std::array<CodedPage, 2> pages;  // The one that is written, and the one after it.
   };
 
   // What a thread works with.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/backup/applier.h"
@@ -142,12 +143,22 @@ absl::Status Applier::ApplyCoded(const Frame& frame, Decoding* decoding) const {
   decoder.Open({.first_gfn = static_cast<uint32_t>(frame.first_gfn()),
                 .count = frame.count,
                 .body = frame.body});
-  while (decoder.Next(&decoding->page)) {
-    const CodedPage& page = decoding->page;
-    HAVEN_RETURN_IF_ERROR(CheckCodedPage(page, frame.domain, memories_));
-    ApplyCodedPage(page, decoder.block_shift(), memories_, memories_[frame.domain]->Page(page.gfn));
+  const unsigned shift = decoder.block_shift();
+  const GuestMemory& memory = *memories_[frame.domain];
+  CodedPage* page = &decoding->pages[0];
+  CodedPage* next = &decoding->pages[1];
+  std::byte* target = nullptr;  // Of `page`.
+  while (decoder.Next(next)) {
+    HAVEN_RETURN_IF_ERROR(CheckCodedPage(*next, frame.domain, memories_));
+    std::byte* const next_target = memory.Page(next->gfn);
+    PrefetchForApply(*next, shift, next_target);
+    if (target != nullptr) ApplyCodedPage(*page, shift, memories_, target);
+    std::swap(page, next);
+    target = next_target;
   }
-  return decoder.status();
+  HAVEN_RETURN_IF_ERROR(decoder.status());
+  if (target != nullptr) ApplyCodedPage(*page, shift, memories_, target);
+  return absl::OkStatus();
 }
 
 }  // namespace haven

@@ -24,11 +24,16 @@ struct BlockKernels {
   // One bit for each line of 64 bytes that differs between two pages, lowest bit first.
   uint64_t (*changed_lines)(const std::byte* before, const std::byte* after);
 
-  // One bit for each byte that differs between two lines of 64 bytes, lowest bit first.
-  uint64_t (*changed_bytes)(const std::byte* before, const std::byte* after);
+  // For each of these lines, in their order, puts one bit for each byte that differs between two
+  // pages into `masks`, lowest bit first.
+  void (*changed_bytes)(const std::byte* before, const std::byte* after, uint64_t lines,
+                        uint64_t* masks);
 
   // One bit for each of these lines of a page that is not all zero.
   uint64_t (*nonzero_lines)(const std::byte* page, uint64_t lines);
+
+  // Copies a page, and returns one bit for each line of it that is not all zero: both in one pass.
+  uint64_t (*copy_page)(const std::byte* from, std::byte* to);
 
   // Writes a page: each of these lines takes the next 64 bytes of `literals`, the others are zero.
   void (*fill_lines)(uint64_t lines, const std::byte* literals, std::byte* page);

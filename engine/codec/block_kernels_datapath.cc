@@ -23,13 +23,17 @@ __m128i Load128(const std::byte* from) {
   return _mm512_loadu_si512(from);
 }
 
-uint64_t ChangedBytesSse2(const std::byte* before, const std::byte* after) {
-  uint64_t changed = 0;
-  for (size_t at = 0; at < kLineBytes; at += 16) {
-    const __m128i equal = _mm_cmpeq_epi8(Load128(before + at), Load128(after + at));
-    changed |= static_cast<uint64_t>(static_cast<uint16_t>(~_mm_movemask_epi8(equal))) << at;
+void ChangedBytesSse2(const std::byte* before, const std::byte* after, uint64_t lines,
+                      uint64_t* masks) {
+  for (; lines != 0; lines &= lines - 1) {
+    const size_t line = static_cast<size_t>(std::countr_zero(lines)) * kLineBytes;
+    uint64_t changed = 0;
+    for (size_t at = 0; at < kLineBytes; at += 16) {
+      const __m128i equal = _mm_cmpeq_epi8(Load128(before + line + at), Load128(after + line + at));
+      changed |= static_cast<uint64_t>(static_cast<uint16_t>(~_mm_movemask_epi8(equal))) << at;
+    }
+    *masks++ = changed;
   }
-  return changed;
 }
 
 uint64_t ChangedLinesSse2(const std::byte* before, const std::byte* after) {
@@ -66,6 +70,21 @@ uint64_t NonzeroLinesSse2(const std::byte* page, uint64_t lines) {
   return nonzero & lines;
 }
 
+uint64_t CopyPageSse2(const std::byte* from, std::byte* to) {
+  uint64_t nonzero = 0;
+  for (size_t line = 0; line < kPageLines; ++line) {
+    __m128i any = _mm_setzero_si128();
+    for (size_t at = line * kLineBytes; at < (line + 1) * kLineBytes; at += 16) {
+      const __m128i bytes = Load128(from + at);
+      _mm_storeu_si128(reinterpret_cast<__m128i_u*>(to + at), bytes);
+      any = _mm_or_si128(any, bytes);
+    }
+    const int equal = _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128()));
+    nonzero |= static_cast<uint64_t>(equal != 0xffff) << line;
+  }
+  return nonzero;
+}
+
 // What a line without literals is filled with: without a branch, as the masks are hard to foresee.
 alignas(kLineBytes) constexpr std::array<std::byte, kLineBytes> kZeroLine{};
 
@@ -89,13 +108,31 @@ void FillLinesSse2(uint64_t lines, const std::byte* literals, std::byte* page) {
   }
 }
 
-[[gnu::target("avx2")]] uint64_t ChangedBytesAvx2(const std::byte* before, const std::byte* after) {
-  uint64_t changed = 0;
-  for (size_t at = 0; at < kLineBytes; at += 32) {
-    const __m256i equal = _mm256_cmpeq_epi8(Load256(before + at), Load256(after + at));
-    changed |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << at;
+[[gnu::target("avx2")]] uint64_t CopyPageAvx2(const std::byte* from, std::byte* to) {
+  uint64_t nonzero = 0;
+  for (size_t line = 0; line < kPageLines; ++line, from += kLineBytes, to += kLineBytes) {
+    const __m256i low = Load256(from);
+    const __m256i high = Load256(from + 32);
+    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(to), low);
+    _mm256_storeu_si256(reinterpret_cast<__m256i_u*>(to + 32), high);
+    const __m256i any = _mm256_or_si256(low, high);
+    nonzero |= static_cast<uint64_t>(_mm256_testz_si256(any, any) == 0) << line;
   }
-  return changed;
+  return nonzero;
+}
+
+[[gnu::target("avx2")]] void ChangedBytesAvx2(const std::byte* before, const std::byte* after,
+                                              uint64_t lines, uint64_t* masks) {
+  for (; lines != 0; lines &= lines - 1) {
+    const size_t line = static_cast<size_t>(std::countr_zero(lines)) * kLineBytes;
+    uint64_t changed = 0;
+    for (size_t at = 0; at < kLineBytes; at += 32) {
+      const __m256i equal =
+          _mm256_cmpeq_epi8(Load256(before + line + at), Load256(after + line + at));
+      changed |= static_cast<uint64_t>(~static_cast<uint32_t>(_mm256_movemask_epi8(equal))) << at;
+    }
+    *masks++ = changed;
+  }
 }
 
 [[gnu::target("avx2")]] uint64_t ChangedLinesAvx2(const std::byte* before, const std::byte* after) {
@@ -130,19 +167,23 @@ void FillLinesSse2(uint64_t lines, const std::byte* literals, std::byte* page) {
   return nonzero & lines;
 }
 
-[[gnu::target("avx512f,avx512bw")]] uint64_t ChangedBytesAvx512(const std::byte* before,
-                                                                const std::byte* after) {
-  return _mm512_cmpneq_epi8_mask(Load512(before), Load512(after));
+[[gnu::target("avx512f,avx512bw")]] void ChangedBytesAvx512(const std::byte* before,
+                                                            const std::byte* after, uint64_t lines,
+                                                            uint64_t* masks) {
+  for (; lines != 0; lines &= lines - 1) {
+    const size_t line = static_cast<size_t>(std::countr_zero(lines)) * kLineBytes;
+    *masks++ = _mm512_cmpneq_epi8_mask(Load512(before + line), Load512(after + line));
+  }
 }
 
-constexpr BlockKernels kSse2 = {"sse2", ChangedLinesSse2, ChangedBytesSse2, NonzeroLinesSse2,
-                                FillLinesSse2};
-constexpr BlockKernels kAvx2 = {"avx2", ChangedLinesAvx2, ChangedBytesAvx2, NonzeroLinesAvx2,
-                                FillLinesAvx2};
+constexpr BlockKernels kSse2 = {"sse2",           ChangedLinesSse2, ChangedBytesSse2,
+                                NonzeroLinesSse2, CopyPageSse2,     FillLinesSse2};
+constexpr BlockKernels kAvx2 = {"avx2",           ChangedLinesAvx2, ChangedBytesAvx2,
+                                NonzeroLinesAvx2, CopyPageAvx2,     FillLinesAvx2};
 // Going through whole pages is bound by the loads, where wider registers gain nothing; only the
 // mask of bytes does in one instruction what takes four.
-constexpr BlockKernels kAvx512 = {"avx512", ChangedLinesAvx2, ChangedBytesAvx512, NonzeroLinesAvx2,
-                                  FillLinesAvx2};
+constexpr BlockKernels kAvx512 = {"avx512",         ChangedLinesAvx2, ChangedBytesAvx512,
+                                  NonzeroLinesAvx2, CopyPageAvx2,     FillLinesAvx2};
 
 // The best first. What the compiler reports includes that the system saves the registers.
 struct Variants {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/block_kernels.h"
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <vector>
@@ -32,14 +33,30 @@ TEST(BlockKernels, AllVariantsAgreeWithTheObviousLoop) {
       nonzero |= uint64_t{after[i] != std::byte{0}} << (i / kLineBytes);
     }
     const uint64_t mask = random.Next();
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < kLineBytes; ++i) bytes |= uint64_t{before[i] != after[i]} << i;
+    std::array<uint64_t, kPageLines> bytes{};
+    for (size_t i = 0; i < kPageBytes; ++i) {
+      bytes[i / kLineBytes] |= uint64_t{before[i] != after[i]} << (i % kLineBytes);
+    }
     for (const BlockKernels* kernels : AvailableKernels()) {
       EXPECT_EQ(kernels->changed_lines(before, after), changed) << kernels->name;
       for (const uint64_t lines : {~uint64_t{0}, changed, changed & mask, uint64_t{0}}) {
         EXPECT_EQ(kernels->nonzero_lines(after, lines), nonzero & lines) << kernels->name;
       }
-      EXPECT_EQ(kernels->changed_bytes(before, after), bytes) << kernels->name;
+      std::array<uint64_t, kPageLines> masks{};
+      kernels->changed_bytes(before, after, ~uint64_t{0}, masks.data());
+      EXPECT_EQ(masks, bytes) << kernels->name;
+      masks = {};
+      kernels->changed_bytes(before, after, mask, masks.data());
+      size_t next = 0;
+      for (size_t line = 0; line < kPageLines; ++line) {
+        if ((mask >> line & 1) != 0) {
+          EXPECT_EQ(masks[next++], bytes[line]) << kernels->name;
+        }
+      }
+      for (; next < kPageLines; ++next) EXPECT_EQ(masks[next], 0u) << kernels->name;
+      std::vector<std::byte> copy(kPageBytes);
+      EXPECT_EQ(kernels->copy_page(after, copy.data()), nonzero) << kernels->name;
+      EXPECT_EQ(std::memcmp(copy.data(), after, kPageBytes), 0) << kernels->name;
     }
   }
 }

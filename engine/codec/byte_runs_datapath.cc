@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <array>
 #include <bit>
+#include <span>
 
 #include "engine/codec/byte_runs.h"
 #include "engine/codec/directory_writer.h"
@@ -24,17 +26,35 @@ size_t CostOf(const ByteRun& run, uint32_t end_before) {
   return VarintBytes(run.at - end_before) + VarintBytes(run.bytes - 1u) + run.bytes;
 }
 
+// At least so many bytes do the runs of these masks take. Runs of two lines may be one, if the
+// second begins as its line does.
+size_t LeastCost(std::span<const uint64_t> masks) {
+  constexpr uint64_t kMayBelongToTheLineBefore = (uint64_t{2} << kMaxBridge) - 1;
+  size_t bytes = 0;
+  for (const uint64_t mask : masks) {
+    const uint64_t starts = mask & ~(mask << 1) & ~kMayBelongToTheLineBefore;
+    bytes += static_cast<size_t>(std::popcount(mask) + 2 * std::popcount(starts));
+  }
+  return bytes;
+}
+
 }  // namespace
 
 bool FindByteRuns(const BlockKernels& kernels, const std::byte* before, const std::byte* after,
                   uint64_t lines, size_t limit, CodedPage* page, size_t* cost) {
+  std::array<uint64_t, kPageLines> all;
+  const std::span<uint64_t> masks = std::span(all).first(static_cast<size_t>(std::popcount(lines)));
+  kernels.changed_bytes(before, after, lines, all.data());
+  for (uint64_t& mask : masks) mask = CloseGaps(mask);
+  // Where it is hopeless, as it often is, the runs need not be made to know it.
+  if (LeastCost(masks) >= limit) return false;
   uint32_t count = 0;
   ByteRun last;           // Not in the page yet, if count or its length is not 0.
   uint32_t last_end = 0;  // Of the runs before it.
   size_t bytes = 0;       // Of the runs before it.
-  for (; lines != 0; lines &= lines - 1) {
+  for (size_t i = 0; lines != 0; ++i, lines &= lines - 1) {
     const uint32_t line = static_cast<uint32_t>(std::countr_zero(lines)) * uint32_t{kLineBytes};
-    uint64_t changed = CloseGaps(kernels.changed_bytes(before + line, after + line));
+    uint64_t changed = masks[i];
     while (changed != 0) {
       const uint32_t skip = static_cast<uint32_t>(std::countr_zero(changed));
       const uint32_t length = static_cast<uint32_t>(std::countr_one(changed >> skip));

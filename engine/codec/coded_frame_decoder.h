@@ -101,6 +101,10 @@ class CodedFrameDecoder {
   absl::Status status_;
 };
 
+// Has the processor fetch what ApplyCodedPage() will write first, while it is still at the page
+// before.
+void PrefetchForApply(const CodedPage& page, unsigned shift, const std::byte* target);
+
 // Makes `target` what the record says. The record comes from Next(), with `shift` the frame's block
 // size; its sources are RAM of `memories`. Writes only the page, also if a source is the page
 // itself (which an epoch that was checked does not have). Does not allocate.

@@ -284,6 +284,21 @@ bool CodedFrameDecoder::ReadRuns(CodedPage* page, size_t* literal_bytes) {
   return true;
 }
 
+void PrefetchForApply(const CodedPage& page, unsigned shift, const std::byte* target) {
+  constexpr uint32_t kLines = 8;
+  const auto fetch = [&](size_t at) { __builtin_prefetch(target + at, /*rw=*/1); };
+  if (page.kind != PageKind::kPatch || (page.zeros | page.blocks) == AllBlocks(shift)) {
+    for (size_t line = 0; line < kLines; ++line) fetch(line * kLineBytes);
+    return;
+  }
+  uint64_t blocks = page.zeros | page.blocks;
+  for (uint32_t i = 0; i < kLines && blocks != 0; ++i, blocks &= blocks - 1) {
+    fetch(static_cast<size_t>(std::countr_zero(blocks)) << shift);
+  }
+  const uint32_t runs = std::min(kLines, page.run_count);
+  for (const ByteRun& run : std::span(page.runs).first(runs)) fetch(run.at);
+}
+
 void ApplyCodedPage(const CodedPage& page, unsigned shift,
                     std::span<const GuestMemory* const> memories, std::byte* target) {
   if (page.kind == PageKind::kZero) {

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/page_cache.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstring>
+#include <new>
 
 #include "engine/base/check.h"
 
@@ -11,11 +15,27 @@ namespace {
 // Slots looked at for a victim: keeps a claim short when most slots are in use.
 constexpr uint32_t kVictimSteps = 64;
 
+constexpr std::align_val_t kHugePage{size_t{2} << 20};
+
 }  // namespace
 
+void PageCache::FreePages::operator()(Page* pages) const { ::operator delete(pages, kHugePage); }
+
+// In huge pages where the system has them: what an epoch writes is all over the cache, and each
+// page of it costs a walk through the page tables otherwise (codec_bench, fgbi on compile: a tenth
+// of all encoding).
+PageCache::Pages PageCache::AllocatePages(uint32_t count) {
+  const size_t bytes = size_t{count} * kPageBytes;
+  void* const pages = ::operator new(bytes, kHugePage);
+  // Without them it is slower and otherwise the same.
+  static_cast<void>(madvise(pages, bytes, MADV_HUGEPAGE));
+  // Touches all of it: an epoch must not wait for page faults.
+  std::memset(pages, 0, bytes);
+  return Pages(static_cast<Page*>(pages));
+}
+
 PageCache::PageCache(std::span<const uint64_t> page_counts, uint32_t slots)
-    // The initialiser touches all of it: an epoch must not wait for page faults.
-    : slots_(slots), pages_(new Page[slots]()) {
+    : slots_(slots), pages_(AllocatePages(slots)) {
   for (const uint64_t pages : page_counts) slot_of_.emplace_back(pages, kNoSlot);
   claimed_.reserve(slots);
 }

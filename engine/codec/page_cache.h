@@ -86,12 +86,18 @@ class PageCache {
     std::array<std::byte, kPageBytes> bytes;
   };
 
+  struct FreePages {
+    void operator()(Page* pages) const;
+  };
+  using Pages = std::unique_ptr<Page[], FreePages>;
+  static Pages AllocatePages(uint32_t count);
+
   uint32_t FindVictim();
   void Drop(uint32_t slot);
 
   std::vector<std::vector<uint32_t>> slot_of_;  // By domain and frame number.
   std::vector<Slot> slots_;
-  std::unique_ptr<Page[]> pages_;
+  Pages pages_;
   std::vector<uint32_t> claimed_;
   uint32_t hand_ = 0;
 };

@@ -197,9 +197,13 @@ class PageCodec {
     bool known = false;  // `blocks` are those that changed; else it is all of them.
     uint64_t lines = ~uint64_t{0};
     uint64_t blocks = 0;
+    bool stored = false;   // The cache has the new version already,
+    uint64_t nonzero = 0;  // and these of its lines are not all zero.
   };
 
   // page_codec_datapath.cc
+  // Has the processor fetch what EncodePage() will need of a page first.
+  void Prefetch(uint16_t domain, const CodecPage& page) const;
   void EncodePage(CodecWorker& worker, uint16_t domain, const CodecPage& page);
   Change FindChange(CodecWorker& worker, uint16_t domain, const CodecPage& page);
   void StoreBaseline(const CodecPage& page, const Change& change);

@@ -24,6 +24,18 @@ size_t CopyBytes(const CodedPage& page) {
   return bytes;
 }
 
+// Most runs are short: those take a load and a store, where there is room for what comes along, as
+// the next run writes over it.
+void CopyRun(const std::byte* page, const ByteRun& run, const std::byte* room_end, std::byte* to) {
+  constexpr size_t kShort = 16;
+  if (run.bytes <= kShort && run.at + kShort <= kPageBytes &&
+      static_cast<size_t>(room_end - to) >= kShort) {
+    std::memcpy(to, page + run.at, kShort);
+  } else {
+    std::memcpy(to, page + run.at, run.bytes);
+  }
+}
+
 }  // namespace
 
 void PageCodec::WriteRaw(CodecWorker& worker, const CodecPage& page) {
@@ -135,8 +147,11 @@ void PageCodec::WritePatch(CodecWorker& worker, const CodecPage& page, const Cha
   const unsigned shift = options_.block_shift;
   CodedPage& record = worker.page_;
   // What did not change need not be looked at, but for a page that may be zero as a whole.
-  const uint64_t nonzero = kernels_.nonzero_lines(page.bytes, BlocksToLines(change.blocks, shift));
-  if (nonzero == 0 && kernels_.nonzero_lines(page.bytes, ~uint64_t{0}) == 0) {
+  const uint64_t changed = BlocksToLines(change.blocks, shift);
+  const uint64_t nonzero =
+      change.stored ? change.nonzero & changed : kernels_.nonzero_lines(page.bytes, changed);
+  if (nonzero == 0 &&
+      (change.stored ? change.nonzero : kernels_.nonzero_lines(page.bytes, ~uint64_t{0})) == 0) {
     record.kind = PageKind::kZero;
     worker.directory_.Append(record);
     ++worker.counters_.zero;
@@ -190,8 +205,9 @@ void PageCodec::WritePatch(CodecWorker& worker, const CodecPage& page, const Cha
     std::memcpy(to, page.bytes + at, stretch);
     to += stretch;
   });
+  const std::byte* const room_end = worker.literals_.data() + worker.literals_.size();
   for (const ByteRun& run : std::span(record.runs).first(record.run_count)) {
-    std::memcpy(to, page.bytes + run.at, run.bytes);
+    CopyRun(page.bytes, run, room_end, to);
     to += run.bytes;
   }
 }
