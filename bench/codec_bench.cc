@@ -3,12 +3,13 @@
 // Replays traces of real dirty pages (bench/traces, bench/capture) through the codec, step by step,
 // and through what others use, side by side in one run:
 //
-//   codec_bench [--json=FILE] [--rounds=N] [--only=TEXT] TRACE ...
+//   codec_bench [--json=FILE] [--rounds=N] [--only=TEXT[,TEXT...]] TRACE ...
 //   codec_bench --check TRACE ...
 //
 // bytes/page: what goes on the wire for each dirty page, with all headers. Encode GB/s: dirty bytes
 // by the time of one core, BeginEpoch() and Acknowledge() included. Decode GB/s: dirty bytes by the
 // time of decoding and writing to the replica. All methods are replayed in turn, round after round,
+// in an order that is shuffled anew for each, as what came before leaves the caches as it likes;
 // and for each epoch the shortest time counts, because other work on the machine only ever takes
 // time away. General compressors get 64 pages at once, as our frames do; XBZRLE has every version
 // before in its cache. All results of the codec are applied to a replica and compared with the
@@ -16,11 +17,15 @@
 //
 // --check looks at bytes alone, which are the same on every machine, and ends with 1 where they are
 // more than they may be (codec_check.h) or a replica is not what the trace says.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <numeric>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -33,7 +38,8 @@
 #include "engine/codec/block_kernels.h"
 
 ABSL_FLAG(uint32_t, rounds, 12, "how often each trace is replayed by each method");
-ABSL_FLAG(std::string, only, "", "leave out the methods whose name does not hold this");
+ABSL_FLAG(std::vector<std::string>, only, {},
+          "leave out the methods whose name holds none of these, which are set apart by commas");
 ABSL_FLAG(bool, check, false, "compare bytes alone, and fail where they are too many");
 
 namespace haven {
@@ -51,6 +57,31 @@ void Report(const char* trace, const ReplayResult& result, json* results) {
                       {"decode_gb_s", result.decode_gb_s()}});
 }
 
+struct Method {
+  std::string name;
+  std::function<ReplayResult()> replay;
+};
+
+// Those that --only leaves, on a trace that outlives them.
+std::vector<Method> MethodsFor(const PageTrace& trace) {
+  std::vector<Method> methods;
+  for (const Peer peer :
+       {Peer::kRaw, Peer::kPlain, Peer::kXbzrle, Peer::kLz4, Peer::kIgzip, Peer::kZstd}) {
+    methods.push_back({PeerName(peer), [&trace, peer] { return ReplayPeer(trace, peer); }});
+  }
+  for (CodecCase& one : AllCases()) {
+    const std::string name = one.name;
+    methods.push_back({name, [&trace, one = std::move(one)] { return ReplayCodec(trace, one); }});
+  }
+  const std::vector<std::string> only = absl::GetFlag(FLAGS_only);
+  if (only.empty()) return methods;
+  std::erase_if(methods, [&](const Method& method) {
+    return std::ranges::none_of(
+        only, [&](const std::string& text) { return absl::StrContains(method.name, text); });
+  });
+  return methods;
+}
+
 json RunTrace(const NamedTrace& named) {
   const auto& [name, trace] = named;
   const TraceFacts facts = LookAt(trace);
@@ -61,22 +92,19 @@ json RunTrace(const NamedTrace& named) {
       name.c_str(), trace.origin.c_str(), trace.epochs.size(),
       static_cast<unsigned long long>(facts.pages), 100 * facts.known_share,
       100 * facts.unchanged_share, 100 * facts.zero_share, facts.bound_bytes);
-  const std::vector<CodecCase> cases = AllCases();
-  std::vector<ReplayResult> best;
+  std::vector<Method> methods = MethodsFor(trace);
+  std::vector<ReplayResult> best(methods.size());
+  std::vector<size_t> order(methods.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::mt19937 random(1);
   for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
-    size_t method = 0;
-    const auto run = [&](const std::string& of, const std::function<ReplayResult()>& replay) {
-      if (!absl::StrContains(of, absl::GetFlag(FLAGS_only))) return;
-      const ReplayResult result = replay();
-      HAVEN_CHECK(result.equal) << name << ": " << of;
-      if (round == 0) best.push_back(result);
-      best[method++].KeepBest(result);
-    };
-    for (const Peer peer :
-         {Peer::kRaw, Peer::kPlain, Peer::kXbzrle, Peer::kLz4, Peer::kIgzip, Peer::kZstd}) {
-      run(PeerName(peer), [&] { return ReplayPeer(trace, peer); });
+    std::ranges::shuffle(order, random);
+    for (const size_t at : order) {
+      ReplayResult result = methods[at].replay();
+      HAVEN_CHECK(result.equal) << name << ": " << methods[at].name;
+      if (round > 0) result.KeepBest(best[at]);
+      best[at] = std::move(result);
     }
-    for (const CodecCase& one : cases) run(one.name, [&] { return ReplayCodec(trace, one); });
   }
   json results = json::array();
   for (const ReplayResult& result : best) Report(name.c_str(), result, &results);

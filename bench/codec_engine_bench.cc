@@ -20,6 +20,7 @@
 // group, the guest against the guest alone. Reported are medians over all groups with quartiles.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <numeric>
@@ -68,12 +69,14 @@ constexpr std::array kSteps = {Step{"fgbi", Kept::kBytes, CodecMode::kFgbi},
                                Step{"compression", Kept::kBytes, CodecMode::kCompression},
                                Step{"both", Kept::kBytes, CodecMode::kBoth}};
 
+// On the straight line between the two values around it.
 double Quantile(std::vector<double> values, double quantile) {
   HAVEN_CHECK(!values.empty());
-  const auto at =
-      values.begin() + static_cast<long>(quantile * static_cast<double>(values.size() - 1) + 0.5);
-  std::nth_element(values.begin(), at, values.end());
-  return *at;
+  std::ranges::sort(values);
+  const double at = quantile * static_cast<double>(values.size() - 1);
+  const size_t below = static_cast<size_t>(at);
+  const size_t above = std::min(below + 1, values.size() - 1);
+  return std::lerp(values[below], values[above], at - static_cast<double>(below));
 }
 
 double Us(const std::vector<int64_t>& times_ns, double quantile) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "bench/igzip.h"
@@ -199,10 +200,17 @@ class CodecReplay {
   void Apply(const EncodedFrame& frame) {
     const GuestMemory* const view = &view_;
     decoder_.Open({frame.first_gfn, frame.records, std::span(out_).first(frame.body_bytes)});
-    while (decoder_.Next(&page_)) {
-      ApplyCodedPage(page_, decoder_.block_shift(), {&view, 1}, replica_.Page(page_.gfn));
+    const unsigned shift = decoder_.block_shift();
+    // As the engine does, one page ahead (engine/backup/applier_datapath.cc).
+    CodedPage* page = &decoded_[0];
+    CodedPage* next = &decoded_[1];
+    bool have = false;
+    for (; decoder_.Next(next); std::swap(page, next), have = true) {
+      PrefetchForApply(*next, shift, replica_.Page(next->gfn));
+      if (have) ApplyCodedPage(*page, shift, {&view, 1}, replica_.Page(page->gfn));
     }
     HAVEN_CHECK_OK(decoder_.status());
+    if (have) ApplyCodedPage(*page, shift, {&view, 1}, replica_.Page(page->gfn));
   }
 
   const CodecCase& one_;
@@ -210,7 +218,7 @@ class CodecReplay {
   CodecWorker worker_;
   Igzip igzip_;
   CodedFrameDecoder decoder_;
-  CodedPage page_;
+  std::array<CodedPage, 2> decoded_;
   Memory guest_;
   Memory replica_;
   GuestMemory view_;
