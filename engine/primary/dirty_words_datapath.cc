@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <bit>
 
 #include "engine/base/check.h"
@@ -10,6 +11,14 @@ namespace {
 // Words that are looked at together: one cache line, without a branch per word.
 constexpr size_t kLine = 8;
 
+// Asks for the line that lies a page of memory ahead of `at`. Bitmaps are gone through once in an
+// epoch, so they come from far away, and what the processor foresees by itself ends with the page
+// (epoch_bench, no page dirty: the bitmap of 8 GiB takes two thirds of the time).
+void PrefetchAhead(std::span<const uint64_t> words, size_t at) {
+  constexpr size_t kAhead = 64 * kLine;
+  __builtin_prefetch(words.data() + std::min(at + kAhead, words.size()));
+}
+
 bool AnySet(const uint64_t* line) {
   return ((line[0] | line[1] | line[2] | line[3]) | (line[4] | line[5] | line[6] | line[7])) != 0;
 }
@@ -20,6 +29,7 @@ template <typename Word, typename Visit>
 void ForEachSetLine(std::span<Word> words, const Visit& visit) {
   size_t first = 0;
   for (; first + kLine <= words.size(); first += kLine) {
+    PrefetchAhead(words, first);
     if (AnySet(words.data() + first)) visit(first, first + kLine);
   }
   visit(first, words.size());
@@ -33,7 +43,10 @@ size_t FindNonZero(std::span<const uint64_t> words, size_t from) {
     if (words[from] != 0) return from;
     ++from;
   }
-  while (from + kLine <= count && !AnySet(words.data() + from)) from += kLine;
+  while (from + kLine <= count && !AnySet(words.data() + from)) {
+    from += kLine;
+    PrefetchAhead(words, from);
+  }
   while (from < count && words[from] == 0) ++from;
   return from;
 }
