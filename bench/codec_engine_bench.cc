@@ -8,11 +8,11 @@
 // A trace is played in the guest, one of its intervals an epoch, while the guest's only processor
 // computes. "without": an engine that takes no memory for the codec and does not offer it to the
 // backup. "hashes": one that keeps hashes of all pages and no bytes, as the papers' FGBI does, in
-// mode fgbi. The others are one engine that keeps the bytes of all pages, switched while epochs go
-// on. pause: asked to stop until told to run, which is the papers' type II downtime. commit: from
-// there until the held output may go. guest: how much slower the computation is than alone; the
-// backup takes the same processors. cpu: what the primary spends on each second, all threads,
-// playing the trace included.
+// mode fgbi. "auto": one that is left to its policy. The others are one engine that keeps the bytes
+// of all pages, switched while epochs go on. pause: asked to stop until told to run, which is the
+// papers' type II downtime. commit: from there until the held output may go. guest: how much slower
+// the computation is than alone; the backup takes the same processors. cpu: what the primary spends
+// on each second, all threads, playing the trace included.
 //
 // What is compared is measured side by side. A group of measurements is: the guest alone, without,
 // off and auto one after the other, and one step of the ablation; all engines are there all the
@@ -212,26 +212,29 @@ class Primary {
 };
 
 std::map<std::string, Measured> MeasureAll(const PageTrace& trace) {
-  std::array<BackupProcess, 3> backups;
+  std::array<BackupProcess, 4> backups;
   Primary without(backups[0], trace, Kept::kNothing);
   Primary hashes(backups[1], trace, Kept::kHashes);
   Primary with(backups[2], trace, Kept::kBytes);
+  Primary automatic(backups[3], trace, Kept::kBytes);
   std::map<std::string, Measured> modes;
   for (uint32_t round = 0; round < absl::GetFlag(FLAGS_rounds); ++round) {
     for (const Step& step : kSteps) {
       const double alone = with.StepsPerSecond();
       std::map<std::string, Slice> group;
-      // Now before the others, now behind them. `auto` always starts from `off`, as its policy
-      // would otherwise see conditions change all the time.
+      const auto measure_without = [&] { group["without"] = without.Measure(kShort); };
+      // Always the same mode: no hand has told its policy anything.
+      const auto measure_auto = [&] {
+        group["auto"] = automatic.Measure(CodecMode::kAuto, kShort);
+      };
+      // Now before `off`, now behind it.
       const bool first = round % 2 == 0;
-      if (first) group["without"] = without.Measure(kShort);
-      for (const CodecMode mode : {CodecMode::kOff, CodecMode::kAuto}) {
-        group[CodecModeName(mode)] = with.Measure(mode, kShort);
-      }
-      if (!first) group["without"] = without.Measure(kShort);
+      first ? measure_without() : measure_auto();
+      group["off"] = with.Measure(CodecMode::kOff, kShort);
+      first ? measure_auto() : measure_without();
       Primary& stepping = step.kept == Kept::kHashes ? hashes : with;
       group[step.name] = stepping.Measure(step.mode, kLong);
-      const Slice& off = group[CodecModeName(CodecMode::kOff)];
+      const Slice& off = group["off"];
       for (const auto& [name, slice] : group) modes[name].Add(slice, off, alone);
     }
   }

@@ -7,7 +7,8 @@ PLAIN = "plain (no codec)"
 RAW = "raw pages"
 PEERS = (RAW, PLAIN, "xbzrle", "lz4", "igzip -1", "zstd -1")
 # The engine's modes of the papers' ablation, the first of them also by hashes, and the levels of its policy.
-MODES = ("hash", "fgbi", "sharing", "compression", "both", "level blocks", "level lz4", "level dense")
+LEVELS = ("level blocks", "level lz4", "level dense")
+MODES = ("hash", "fgbi", "sharing", "compression", "both") + LEVELS
 # Steps between these, which no operator can choose.
 PARTS = ("fgbi+runs", "fgbi+lz4", "fgbi+zstd")
 IGZIP = ("fgbi+igzip", "level blocks+igzip")
@@ -96,8 +97,19 @@ def best_table(results):
             chosen += any(step_of(one["method"]) not in PARTS for one in good)
     return (table(["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"], lines)
             + f"\n\nOurs needs no more bytes than the peer in {counted - len(missed)} of {counted} rows; in {chosen} of them so does a mode or a level, "
-            + f"which an operator can choose. Not in: {join(missed) or 'none'}. Rows of {RAW} are not counted: the peer copies each page once, while "
+            + f"which an operator can choose. Not in: {join(missed) or 'none'}. The other way round, where a peer is at least as fast as a level of the "
+            + f"policy and needs fewer bytes: {join(beaten_levels(results)) or 'nowhere'}. Rows of {RAW} are not counted: the peer copies each page once, while "
             + f"`{PLAIN}` looks for zero pages and sends the others from where they were captured, as the engine does.")
+
+
+def beaten_levels(results):
+    """Levels of the policy, with the engine's smallest blocks, for which a peer would be the better choice on a trace."""
+    return [f"{peer['method']} against {level['method']} on {trace['trace']}"
+            for trace in results["traces"] for level in trace["results"]
+            if step_of(level["method"]) in LEVELS and level["method"].endswith(f" {SIZES[0]}")
+            for peer in trace["results"]
+            if peer["method"] in PEERS and peer["encode_gb_s"] >= level["encode_gb_s"]
+            and peer["bytes_per_page"] < level["bytes_per_page"]]
 
 
 def codec_table(results):

@@ -6,17 +6,15 @@
 namespace haven {
 namespace {
 
-// Weight of the newest sample in the averages of a level: about the last eight count.
-constexpr double kNew = 0.2;
-// Per epoch, for the wire and for the account of trials: about the last 32 and the last 1000 count.
+// Per epoch: about the last 16 count for a level, 32 for the wire, 1000 for the account of trials.
+constexpr double kLevelFade = 0.94;
 constexpr double kWireFade = 0.97;
 constexpr double kAccountFade = 0.999;
 // A sample counts for at most so many times the average before it.
 constexpr double kMaxRise = 2;
 
-void Blend(bool known, double value, double* average) {
-  *average = known ? *average + kNew * (value - *average) : value;
-}
+// Takes a value in that has the given part of all weight.
+void Blend(double value, double part, double* average) { *average += part * (value - *average); }
 
 }  // namespace
 
@@ -25,13 +23,15 @@ const char* CodecLevelName(CodecLevel level) {
   return kNames[static_cast<size_t>(level)];
 }
 
-double CodecPolicy::Predict(const Level& level) const {
-  return pages_per_epoch_ * (level.encode_ns + level.bytes * wire_ns_per_byte_) +
-         wire_ns_per_epoch_;
+// To decode takes no longer than to encode: what is more is a wire that has just changed.
+double CodecPolicy::Predict(const Level& level, double pages) const {
+  const double beyond_ns = std::clamp(level.beyond_ns, 0.0, level.encode_ns);
+  return wire_ns_per_epoch_ +
+         pages * (level.encode_ns + beyond_ns + level.bytes * wire_ns_per_byte_);
 }
 
 bool CodecPolicy::Promises(const Level& level) const {
-  return level.known && Predict(level) <= (1 - kMinGain) * Predict(Of(current_));
+  return level.known() && Predict(level) <= (1 - kMinGain) * Predict(Of(current_));
 }
 
 CodecLevel CodecPolicy::Decide() {
@@ -41,7 +41,7 @@ CodecLevel CodecPolicy::Decide() {
 }
 
 void CodecPolicy::StartTrialIfDue() {
-  if (!Of(current_).known) return;
+  if (!Of(current_).known()) return;
   const double now = Predict(Of(current_));
   const double budget = kTrialShare * all_ns_ - trial_extra_ns_;
   for (size_t i = 0; i < kCodecLevels; ++i) {
@@ -52,7 +52,7 @@ void CodecPolicy::StartTrialIfDue() {
     const bool promises = Promises(level) && level.epochs_since_trial >= kFirstTrialAfter;
     const double extra = std::max(Predict(level) - now, 0.0);
     const bool due =
-        level.epochs_until_trial == 0 && (!level.known || kTrialEpochs * extra <= budget);
+        level.epochs_until_trial == 0 && (!level.known() || kTrialEpochs * extra <= budget);
     if (!promises && !due) continue;
     trying_ = true;
     trial_ = name;
@@ -64,7 +64,8 @@ void CodecPolicy::StartTrialIfDue() {
 
 void CodecPolicy::Add(const CodecSample& sample) {
   if (sample.pages == 0) return;
-  Blend(pages_per_epoch_ > 0, static_cast<double>(sample.pages), &pages_per_epoch_);
+  Blend(static_cast<double>(sample.pages), pages_per_epoch_ > 0 ? 1 - kLevelFade : 1,
+        &pages_per_epoch_);
   AddWire(sample);
   all_ns_ = all_ns_ * kAccountFade + static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ *= kAccountFade;
@@ -87,24 +88,25 @@ void CodecPolicy::Add(const CodecSample& sample) {
 void CodecPolicy::Learn(const CodecSample& sample) {
   const double pages = static_cast<double>(sample.pages);
   Level& level = Of(sample.level);
-  const double encode_ns = static_cast<double>(sample.encode_ns) / pages;
+  const double bytes = static_cast<double>(sample.wire_bytes);
+  const double told_ns = wire_ns_per_epoch_ + bytes * wire_ns_per_byte_;
+  double encode_ns = static_cast<double>(sample.encode_ns) / pages;
   // An epoch whose thread was not let run says little of the level.
-  Blend(level.known, level.known ? std::min(encode_ns, kMaxRise * level.encode_ns) : encode_ns,
-        &level.encode_ns);
-  Blend(level.known, static_cast<double>(sample.wire_bytes) / pages, &level.bytes);
-  level.known = true;
+  if (level.known()) encode_ns = std::min(encode_ns, kMaxRise * level.encode_ns);
+  level.weight = level.weight * kLevelFade + 1;
+  const double part = 1 / level.weight;
+  Blend(encode_ns, part, &level.encode_ns);
+  Blend((static_cast<double>(sample.wire_ns) - told_ns) / pages, part, &level.beyond_ns);
+  Blend(bytes / pages, part, &level.bytes);
 }
 
 void CodecPolicy::AddToTrial(const CodecSample& sample) {
-  const double pages = static_cast<double>(sample.pages);
-  const Level& usual = Of(current_);
-  const double usual_ns =
-      pages * (usual.encode_ns + usual.bytes * wire_ns_per_byte_) + wire_ns_per_epoch_;
+  const double usual_ns = Predict(Of(current_), static_cast<double>(sample.pages));
   const double taken = static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ += std::max(taken - usual_ns, 0.0);
   Level& tried = Of(trial_);
   // The first sample that counts replaces what was known: it is old.
-  if (trial_epochs_ == kWarmupEpochs) tried.known = false;
+  if (trial_epochs_ == kWarmupEpochs) tried.weight = 0;
   if (trial_epochs_ >= kWarmupEpochs) Learn(sample);
   if (++trial_epochs_ < kTrialEpochs) return;
   const bool promises = Promises(tried);

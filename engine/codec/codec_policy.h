@@ -31,9 +31,10 @@ struct CodecSample {
   int64_t wire_ns = 0;    // From there to the acknowledgement.
 };
 
-// Keeps for each level the time and the bytes that a page costs, and for the wire the time of an
-// epoch and of a byte, all as moving averages. Decide() takes the level with the least
-//   pages * encode time + epoch time + pages * bytes * byte time.
+// Keeps for each level the bytes and the time that a page costs: to encode, and what the wire takes
+// beyond its bytes, such as the backup's decoding; and for the wire the time of an epoch and of a
+// byte; all as moving averages. Decide() takes the level with the least
+//   epoch time + pages * (encode time + time beyond the bytes + bytes * byte time).
 // A level that is not in use is tried for a few epochs, soon after the start and then now and then,
 // as its numbers grow old: more rarely the worse it did, and never for more than kTrialShare of the
 // time (but for the first trial), so that where the codec gains nothing its price stays within
@@ -78,8 +79,11 @@ class CodecPolicy {
 
  private:
   struct Level {
-    bool known = false;
+    bool known() const { return weight > 0; }
+
+    double weight = 0;     // Of the samples in the averages; 0: none.
     double encode_ns = 0;  // A page.
+    double beyond_ns = 0;  // A page: wire time that the line through bytes and time does not tell.
     double bytes = 0;      // A page.
     uint32_t epochs_until_trial = kFirstTrialAfter;
     uint32_t trial_after = kFirstTrialAfter;
@@ -88,7 +92,9 @@ class CodecPolicy {
   const Level& Of(CodecLevel level) const { return levels_[static_cast<size_t>(level)]; }
   Level& Of(CodecLevel level) { return levels_[static_cast<size_t>(level)]; }
 
-  double Predict(const Level& level) const;
+  // An epoch of so many pages at a level.
+  double Predict(const Level& level, double pages) const;
+  double Predict(const Level& level) const { return Predict(level, pages_per_epoch_); }
   // True if the level is known and takes at least kMinGain less than the one in use.
   bool Promises(const Level& level) const;
   void AddWire(const CodecSample& sample);

@@ -13,6 +13,7 @@ struct World {
   double ns_per_epoch = 20000;
   double encode_ns[kCodecLevels] = {100, 500, 1500, 3000};
   double bytes[kCodecLevels] = {4112, 400, 240, 170};
+  double decode_ns[kCodecLevels] = {0, 0, 0, 0};  // Part of the wire's time.
   uint64_t least_pages = 500;
   uint64_t most_pages = 1500;
   // Around the times, either way; and of each 100 epochs so many encode four times as long.
@@ -21,7 +22,8 @@ struct World {
 
   double Nanoseconds(CodecLevel level, uint64_t pages) const {
     const size_t i = static_cast<size_t>(level);
-    return ns_per_epoch + static_cast<double>(pages) * (encode_ns[i] + bytes[i] * ns_per_byte);
+    return ns_per_epoch +
+           static_cast<double>(pages) * (encode_ns[i] + decode_ns[i] + bytes[i] * ns_per_byte);
   }
 };
 
@@ -44,7 +46,8 @@ Outcome Simulate(const World& world, CodecPolicy& policy, int epochs, uint64_t s
     const double stall = random.Below(100) < world.stalls ? 4 : 1;
     const double bytes = static_cast<double>(pages) * world.bytes[at];
     const double encode = static_cast<double>(pages) * world.encode_ns[at] * noise() * stall;
-    const double wire = (world.ns_per_epoch + bytes * world.ns_per_byte) * noise();
+    const double decode = static_cast<double>(pages) * world.decode_ns[at];
+    const double wire = (world.ns_per_epoch + bytes * world.ns_per_byte + decode) * noise();
     policy.Add({.level = level,
                 .pages = pages,
                 .wire_bytes = static_cast<uint64_t>(bytes),
@@ -71,8 +74,9 @@ TEST(CodecPolicy, StaysOutOfTheWayOnAFastWire) {
 World NoisyWorld() {
   return {.ns_per_byte = 0.15,
           .ns_per_epoch = 120000,
-          .encode_ns = {1500, 3200, 4500, 8000},
+          .encode_ns = {1500, 2300, 3500, 6500},
           .bytes = {4150, 1600, 900, 600},
+          .decode_ns = {0, 200, 800, 1800},
           .least_pages = 80,
           .most_pages = 96,
           .noise = 0.35,
