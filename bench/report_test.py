@@ -57,6 +57,7 @@ class CodecTest(unittest.TestCase):
         said = report_codec.best_table(results)
         self.assertIn("in 20 of 20 rows", said)
         self.assertIn("needs fewer bytes: nowhere.", said)
+        self.assertIn("at its speed or faster: met on all traces.", said)
         self.assertIn("keyvalue 10.0 times fewer, met", report_codec.factor_table(results))
         self.assertIn("compresses: met", report_codec.decode_table(results))
         self.assertIn("least ratio: 0.90, at 256 KiB; target 0.8: met", report_codec.detection_table(results))
@@ -67,6 +68,7 @@ class CodecTest(unittest.TestCase):
         said = report_codec.best_table(codec(better))
         self.assertIn("in 18 of 20 rows; in 18 of them", said)
         self.assertIn("Not in: igzip -1 on compile and xbzrle on web.", said)
+        self.assertIn("at its speed or faster: not met against igzip -1 on compile.", said)
         self.assertIn("| web | xbzrle | 4000 | 1.10 | none |", said)
         self.assertIn("igzip -1 against level blocks 64 on compile, igzip -1 against level lz4 64 on compile and igzip -1 against level dense 64", said)
 
