@@ -223,7 +223,7 @@ std::map<std::string, Measured> MeasureAll(const PageTrace& trace) {
       const double alone = with.StepsPerSecond();
       std::map<std::string, Slice> group;
       const auto measure_without = [&] { group["without"] = without.Measure(kShort); };
-      // Always the same mode: no hand has told its policy anything.
+      // Always the same mode: its policy has learned from nothing else.
       const auto measure_auto = [&] {
         group["auto"] = automatic.Measure(CodecMode::kAuto, kShort);
       };

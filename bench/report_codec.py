@@ -96,10 +96,12 @@ def best_table(results):
             good = [one for one in fast if one["bytes_per_page"] <= peer["bytes_per_page"]]
             if not good:
                 missed.append(f"{peer['method']} on {trace['trace']}")
-                beaten += [missed[-1]] * (peer["method"] == best_peer)
-            chosen += any(step_of(one["method"]) not in PARTS for one in good)
+            by_choice = any(step_of(one["method"]) not in PARTS for one in good)
+            chosen += by_choice
+            if not by_choice and peer["method"] == best_peer:
+                beaten.append(f"{peer['method']} on {trace['trace']}")
     return (table(["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"], lines)
-            + "\n\nNever more bytes than the peer that needs the fewest on a trace, at its speed or faster: "
+            + "\n\nIn a mode or at a level never more bytes than the peer that needs the fewest on a trace, at its speed or faster: "
             + (f"not met against {join(beaten)}" if beaten else "met on all traces")
             + f". Of all peers, each at its speed, ours needs no more bytes in {counted - len(missed)} of {counted} rows; in {chosen} of them so does "
             + f"a mode or a level, which an operator can choose. Not in: {join(missed) or 'none'}. The other way round, where a peer is at least "

@@ -10,6 +10,8 @@ namespace {
 constexpr double kLevelFade = 0.94;
 constexpr double kWireFade = 0.97;
 constexpr double kAccountFade = 0.999;
+// Of the newest epoch, in the time that the next one may take.
+constexpr double kLatest = 0.2;
 // A sample counts for at most so many times the average before it.
 constexpr double kMaxRise = 2;
 
@@ -50,7 +52,9 @@ void CodecPolicy::StartTrialIfDue() {
     if (name == current_) continue;
     // Also when no trial is due, and when trials have used up their time: it is about to gain some.
     const bool promises = Promises(level) && level.epochs_since_trial >= kFirstTrialAfter;
-    const double extra = std::max(Predict(level) - now, 0.0);
+    // Old numbers may be far too high, and would then never be looked at again: they are believed
+    // up to as much again as the level in use takes. What it really takes is accounted for.
+    const double extra = std::clamp(Predict(level) - now, 0.0, now);
     const bool due =
         level.epochs_until_trial == 0 && (!level.known() || kTrialEpochs * extra <= budget);
     if (!promises && !due) continue;
@@ -70,15 +74,19 @@ void CodecPolicy::Add(const CodecSample& sample) {
   all_ns_ = all_ns_ * kAccountFade + static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ *= kAccountFade;
   const CodecLevel expected = trying_ ? trial_ : current_;
-  if (sample.level != expected) {
-    // What can not be done is not tried again soon.
-    if (trying_) Postpone(Of(trial_));
-    trying_ = false;
-    return;
-  }
-  if (fixed_) return Learn(sample);
-  if (trying_) return AddToTrial(sample);
+  const bool as_said = sample.level == expected;
+  if (as_said && trying_) return AddToTrial(sample);
+  // What can not be done is not tried again soon.
+  if (trying_) Postpone(Of(trial_));
+  trying_ = false;
   Learn(sample);
+  if (fixed_) return;
+  // Trials are held against something that is known.
+  if (!as_said && !Of(current_).known()) current_ = sample.level;
+  CountEpoch();
+}
+
+void CodecPolicy::CountEpoch() {
   for (Level& level : levels_) {
     ++level.epochs_since_trial;
     if (level.epochs_until_trial > 0) --level.epochs_until_trial;
@@ -91,6 +99,7 @@ void CodecPolicy::Learn(const CodecSample& sample) {
   const double bytes = static_cast<double>(sample.wire_bytes);
   const double told_ns = wire_ns_per_epoch_ + bytes * wire_ns_per_byte_;
   double encode_ns = static_cast<double>(sample.encode_ns) / pages;
+  Blend(encode_ns, level.known() ? kLatest : 1, &level.latest_encode_ns);
   // An epoch whose thread was not let run says little of the level.
   if (level.known()) encode_ns = std::min(encode_ns, kMaxRise * level.encode_ns);
   level.weight = level.weight * kLevelFade + 1;
@@ -141,9 +150,9 @@ void CodecPolicy::AddWire(const CodecSample& sample) {
 }
 
 // Least squares: wire time = time of an epoch + bytes * time of a byte. Where the line would go
-// below zero all time is put down to the bytes. Where all epochs have about the same size no line
-// can be told, and the last one's shares hold: or a level with fewer bytes would promise what it
-// does not keep, as soon as the epochs of its trial are forgotten.
+// below zero all time is put down to the bytes, where it falls to the epoch. Where all epochs have
+// about the same size no line can be told, and the last one's shares hold: or a level with fewer
+// bytes would promise what it does not keep, as soon as the epochs of its trial are forgotten.
 void CodecPolicy::FitWire() {
   if (sum_bytes_ <= 0) return;
   const double spread = weight_ * sum_bytes_bytes_ - sum_bytes_ * sum_bytes_;

@@ -36,15 +36,16 @@ struct CodecSample {
 // byte; all as moving averages. Decide() takes the level with the least
 //   epoch time + pages * (encode time + time beyond the bytes + bytes * byte time).
 // A level that is not in use is tried for a few epochs, soon after the start and then now and then,
-// as its numbers grow old: more rarely the worse it did, and never for more than kTrialShare of the
-// time (but for the first trial), so that where the codec gains nothing its price stays within
-// that. The first epochs of a trial do not count: the baselines have to fill. Single epochs are
-// noise: no level takes over but at the end of a trial, which goes on for as long as the level
-// seems to gain until enough epochs say so; and where old numbers promise a gain, that leads to a
-// trial. Pure logic: time comes with the samples. Not thread-safe.
+// as its numbers grow old: more rarely the more often that was in vain, and only while all such
+// trials have taken less than kTrialShare of the time, so that where the codec gains nothing its
+// price stays near that. The first epochs of a trial do not count: the baselines have to fill.
+// Single epochs are noise: no level takes over but at the end of a trial, which goes on for as long
+// as the level seems to gain until enough epochs say so; and where old numbers promise a gain, that
+// leads to a trial, whatever trials have taken. Pure logic: time comes with the samples. Not
+// thread-safe.
 class CodecPolicy {
  public:
-  // The part of all commit time that trials may add.
+  // Of all commit time, what trials may have added when the next one begins.
   static constexpr double kTrialShare = 0.03;
   // A level takes over if it promises at least this part less.
   static constexpr double kMinGain = 0.05;
@@ -57,9 +58,8 @@ class CodecPolicy {
   // The level for the next epoch.
   CodecLevel Decide();
 
-  // Takes in a committed epoch. Epochs without pages say nothing and are left out; so are epochs
-  // that were sent at another level than Decide() said, but for what they say of the wire, and that
-  // a trial which can not be made is put off.
+  // Takes in a committed epoch. Epochs without pages say nothing and are left out. An epoch may
+  // have been sent at another level than Decide() said: a trial that can not be made is put off.
   void Add(const CodecSample& sample);
 
   // An epoch failed: the baselines of its pages are gone, so a trial that runs starts over.
@@ -70,7 +70,12 @@ class CodecPolicy {
   void SetAutomatic();
   bool automatic() const { return !fixed_; }
 
-  // For the status: what Decide() works with. 0: not known.
+  // The same, but without regard for how rare it is that an epoch takes as long: what the next one
+  // may take. 0: not known.
+  double latest_encode_ns_per_page(CodecLevel level) const { return Of(level).latest_encode_ns; }
+
+  // For the status: what Decide() works with. 0: not known; for the wire also: all of its time is
+  // the epoch's, or the bytes'.
   double encode_ns_per_page(CodecLevel level) const { return Of(level).encode_ns; }
   double bytes_per_page(CodecLevel level) const { return Of(level).bytes; }
   double wire_ns_per_byte() const { return wire_ns_per_byte_; }
@@ -83,6 +88,7 @@ class CodecPolicy {
 
     double weight = 0;     // Of the samples in the averages; 0: none.
     double encode_ns = 0;  // A page.
+    double latest_encode_ns = 0;
     double beyond_ns = 0;  // A page: wire time that the line through bytes and time does not tell.
     double bytes = 0;      // A page.
     uint32_t epochs_until_trial = kFirstTrialAfter;
@@ -101,6 +107,7 @@ class CodecPolicy {
   void FitWire();
   void StartTrialIfDue();
   void Learn(const CodecSample& sample);
+  void CountEpoch();
   void AddToTrial(const CodecSample& sample);
   static void Postpone(Level& level);
   void TakeOver(CodecLevel level);

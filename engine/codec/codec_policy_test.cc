@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/codec_policy.h"
 
+#include <algorithm>
+
 #include "engine/base/random.h"
 #include "gtest/gtest.h"
 
@@ -122,6 +124,53 @@ TEST(CodecPolicy, FollowsTheWire) {
   EXPECT_EQ(Simulate({.ns_per_byte = 0.04}, policy, 1000).last, CodecLevel::kOff);
   EXPECT_NE(Simulate({.ns_per_byte = 80}, policy, 1000).last, CodecLevel::kOff);
   EXPECT_EQ(Simulate({.ns_per_byte = 0.04}, policy, 3000).last, CodecLevel::kOff);
+}
+
+// Epochs of nearly the same size, so that the wire's latency can not be told from its speed: what
+// the slow wire made of the other levels' numbers is not believed for ever.
+TEST(CodecPolicy, NoticesThatTheWireIsFastAgain) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    CodecPolicy policy;
+    World world{.ns_per_byte = 8,
+                .bytes = {4109, 31, 20, 17},
+                .decode_ns = {0, 300, 800, 1800},
+                .least_pages = 80,
+                .most_pages = 96};
+    EXPECT_NE(Simulate(world, policy, 800, seed).last, CodecLevel::kOff) << "seed=" << seed;
+    world.ns_per_byte = 0.04;
+    EXPECT_EQ(Simulate(world, policy, 4000, seed).last, CodecLevel::kOff) << "seed=" << seed;
+  }
+}
+
+CodecSample Sample(CodecLevel level, int64_t encode_ns) {
+  return {.level = level,
+          .pages = 1000,
+          .wire_bytes = 1000000,
+          .encode_ns = encode_ns,
+          .wire_ns = 1000000};
+}
+
+TEST(CodecPolicy, WhatTheNextEpochMayTakeIsNoticedAtOnce) {
+  CodecPolicy policy;
+  policy.SetFixed(CodecLevel::kDense);
+  for (int i = 0; i < 100; ++i) policy.Add(Sample(CodecLevel::kDense, 3000000));
+  policy.Add(Sample(CodecLevel::kDense, 30000000));
+  EXPECT_LT(policy.encode_ns_per_page(CodecLevel::kDense), 4000);
+  EXPECT_GT(policy.latest_encode_ns_per_page(CodecLevel::kDense), 8000);
+}
+
+// Each epoch is too large for the level that was set by hand before.
+TEST(CodecPolicy, ALevelThatIsNeverSentIsLeft) {
+  CodecPolicy policy;
+  policy.SetFixed(CodecLevel::kDense);
+  policy.SetAutomatic();
+  int tried = 0;
+  for (int i = 0; i < 100; ++i) {
+    tried += policy.Decide() == CodecLevel::kOff ? 1 : 0;
+    policy.Add(Sample(std::min(policy.Decide(), CodecLevel::kBlocks), 1000000));
+  }
+  EXPECT_EQ(policy.current(), CodecLevel::kBlocks);
+  EXPECT_GT(tried, 0);
 }
 
 TEST(CodecPolicy, SeparatesTheWiresLatencyFromItsSpeed) {

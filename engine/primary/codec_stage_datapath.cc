@@ -157,7 +157,7 @@ bool CodecStage::Choose(const EpochPlan& plan) {
 
 CodecLevel CodecStage::Cap(CodecLevel level, uint64_t pages) const {
   for (; level != CodecLevel::kOff; level = static_cast<CodecLevel>(static_cast<int>(level) - 1)) {
-    const double measured = policy_.encode_ns_per_page(level);
+    const double measured = policy_.latest_encode_ns_per_page(level);
     const double cost = measured > 0 ? measured
                                      : static_cast<double>(kGuessNs[static_cast<size_t>(level)]) /
                                            static_cast<double>(threads_);
