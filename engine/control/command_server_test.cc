@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/fd.h"
 #include "engine/base/file_util.h"
 #include "engine/control/control_testing.h"
 #include "gmock/gmock.h"
@@ -182,8 +183,11 @@ TEST_F(CommandServerTest, AServerWithoutADescriptorForItsClientDoesNotSpin) {
   RawSocket client;
   rlimit before;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  // Just below the next descriptor: with fewer than it is given, poll() itself refuses.
+  const UniqueFd next(dup(STDERR_FILENO));
+  ASSERT_GT(next.get(), STDERR_FILENO);
   rlimit none = before;
-  none.rlim_cur = 0;
+  none.rlim_cur = static_cast<rlim_t>(next.get()) + 1;
   ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
   client.Connect(path_);
   client.Send("go\n");
