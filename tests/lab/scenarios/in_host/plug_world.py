@@ -163,12 +163,13 @@ class Guest:
 
     def send(self, count=1, size=0):
         first = self.number
-        for _ in range(count):
-            kind = list(KINDS)[self.number // len(self.sockets) % len(KINDS)]
-            data = (MARK + f"{self.number};".encode()).ljust(size, b".")
-            frame = b"\xff" * 6 + b"\x02\x07\x00\x00\x00\x01" + KINDS[kind](data)
-            self.sockets[self.number % len(self.sockets)].send(frame.ljust(60, b"\0"))
-            self.number += 1
+        with on_one_processor():
+            for _ in range(count):
+                kind = list(KINDS)[self.number // len(self.sockets) % len(KINDS)]
+                data = (MARK + f"{self.number};".encode()).ljust(size, b".")
+                frame = b"\xff" * 6 + b"\x02\x07\x00\x00\x00\x01" + KINDS[kind](data)
+                self.sockets[self.number % len(self.sockets)].send(frame.ljust(60, b"\0"))
+                self.number += 1
         return list(range(first, self.number))
 
 
@@ -288,16 +289,26 @@ def stream(counter, nic_socket, size):
 
 
 @contextlib.contextmanager
+def on_one_processor():
+    """What is sent meanwhile stays in order: two processors would put packets out of order by themselves."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {os.cpu_count() - 1})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def streaming_guest():
     """The process of a guest that sends without a break, and the shared memory with the number of its next packet."""
     counter = mmap.mmap(-1, 8)
     sender = Guest(1).sockets[0]
     pid = os.fork()
     if pid == 0:
-        # On one processor, because two would put packets out of order by themselves.
-        os.sched_setaffinity(0, {os.cpu_count() - 1})
         try:
-            stream(counter, sender, 100)
+            with on_one_processor():
+                stream(counter, sender, 100)
         except BaseException:  # pylint: disable=broad-except
             traceback.print_exc()
         finally:
