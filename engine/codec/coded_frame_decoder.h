@@ -101,8 +101,8 @@ class CodedFrameDecoder {
   absl::Status status_;
 };
 
-// Has the processor fetch the first that ApplyCodedPage() will write of the frame's own bytes, while
-// it is still at the page before.
+// Has the processor fetch the first that ApplyCodedPage() will write of the frame's own bytes,
+// while it is still at the page before.
 void PrefetchForApply(const CodedPage& page, unsigned shift, const std::byte* target);
 
 // Makes `target` what the record says. The record comes from Next(), with `shift` the frame's block
