@@ -70,10 +70,6 @@ class CodecPolicy {
   void SetAutomatic();
   bool automatic() const { return !fixed_; }
 
-  // The same, but without regard for how rare it is that an epoch takes as long: what the next one
-  // may take. 0: not known.
-  double latest_encode_ns_per_page(CodecLevel level) const { return Of(level).latest_encode_ns; }
-
   // For the status: what Decide() works with. 0: not known; for the wire also: all of its time is
   // the epoch's, or the bytes'.
   double encode_ns_per_page(CodecLevel level) const { return Of(level).encode_ns; }
@@ -81,6 +77,10 @@ class CodecPolicy {
   double wire_ns_per_byte() const { return wire_ns_per_byte_; }
   double wire_ns_per_epoch() const { return wire_ns_per_epoch_; }
   CodecLevel current() const { return current_; }
+
+  // As encode_ns_per_page(), but a single epoch that took long counts in full: what the next one
+  // may take. 0: not known.
+  double latest_encode_ns_per_page(CodecLevel level) const { return Of(level).latest_encode_ns; }
 
  private:
   struct Level {
