@@ -14,6 +14,8 @@ constexpr double kAccountFade = 0.999;
 constexpr double kLatest = 0.2;
 // A sample counts for at most so many times the average before it.
 constexpr double kMaxRise = 2;
+// Epochs of a trial in vain.
+constexpr double kUsualTrial = CodecPolicy::kWarmupEpochs + CodecPolicy::kTrialEpochs;
 
 // Takes a value in that has the given part of all weight.
 void Blend(double value, double part, double* average) { *average += part * (value - *average); }
@@ -56,7 +58,7 @@ void CodecPolicy::StartTrialIfDue() {
     // up to as much again as the level in use takes. What it really takes is accounted for.
     const double extra = std::clamp(Predict(level) - now, 0.0, now);
     const bool due =
-        level.epochs_until_trial == 0 && (!level.known() || kTrialEpochs * extra <= budget);
+        level.epochs_until_trial == 0 && (!level.known() || kUsualTrial * extra <= budget);
     if (!promises && !due) continue;
     trying_ = true;
     trial_ = name;
@@ -73,13 +75,15 @@ void CodecPolicy::Add(const CodecSample& sample) {
   AddWire(sample);
   all_ns_ = all_ns_ * kAccountFade + static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ *= kAccountFade;
+  coded_epochs_ = sample.level == CodecLevel::kOff ? 0 : coded_epochs_ + 1;
   const CodecLevel expected = trying_ ? trial_ : current_;
   const bool as_said = sample.level == expected;
   if (as_said && trying_) return AddToTrial(sample);
   // What can not be done is not tried again soon.
   if (trying_) Postpone(Of(trial_));
   trying_ = false;
-  Learn(sample);
+  // Of a level of which nothing is known even the first epochs say something.
+  if (Settled() || !Of(sample.level).known()) Learn(sample);
   if (fixed_) return;
   // Trials are held against something that is known.
   if (!as_said && !Of(current_).known()) current_ = sample.level;
@@ -113,11 +117,14 @@ void CodecPolicy::AddToTrial(const CodecSample& sample) {
   const double usual_ns = Predict(Of(current_), static_cast<double>(sample.pages));
   const double taken = static_cast<double>(sample.encode_ns + sample.wire_ns);
   trial_extra_ns_ += std::max(taken - usual_ns, 0.0);
+  if (!Settled()) return;
   Level& tried = Of(trial_);
   // The first sample that counts replaces what was known: it is old.
-  if (trial_epochs_ == kWarmupEpochs) tried.weight = 0;
-  if (trial_epochs_ >= kWarmupEpochs) Learn(sample);
-  if (++trial_epochs_ < kTrialEpochs) return;
+  if (trial_epochs_ == 0) tried.weight = 0;
+  Learn(sample);
+  ++trial_epochs_;
+  const bool hopeless = Predict(tried) >= kHopeless * Predict(Of(current_));
+  if (trial_epochs_ < kTrialEpochs && !hopeless) return;
   const bool promises = Promises(tried);
   if (promises && trial_epochs_ < kConfirmEpochs) return;
   trying_ = false;
@@ -125,7 +132,7 @@ void CodecPolicy::AddToTrial(const CodecSample& sample) {
 }
 
 void CodecPolicy::Postpone(Level& level) {
-  level.trial_after = std::min(2 * level.trial_after, kMaxTrialAfter);
+  level.trial_after = std::min(kTrialGrowth * level.trial_after, kMaxTrialAfter);
   level.epochs_until_trial = level.trial_after;
 }
 
@@ -165,8 +172,9 @@ void CodecPolicy::FitWire() {
   wire_ns_per_byte_ = (1 - epoch_share_) * sum_time_ / sum_bytes_;
 }
 
-void CodecPolicy::AddFailure() {
-  if (trying_) trial_epochs_ = 0;
+void CodecPolicy::ForgetBaselines() {
+  coded_epochs_ = 0;
+  trial_epochs_ = 0;
 }
 
 void CodecPolicy::SetFixed(CodecLevel level) {

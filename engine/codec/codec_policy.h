@@ -38,7 +38,7 @@ struct CodecSample {
 // A level that is not in use is tried for a few epochs, soon after the start and then now and then,
 // as its numbers grow old: more rarely the more often that was in vain, and only while all such
 // trials have taken less than kTrialShare of the time, so that where the codec gains nothing its
-// price stays near that. The first epochs of a trial do not count: the baselines have to fill.
+// price stays near that. The first coded epochs in a row do not count: the baselines have to fill.
 // Single epochs are noise: no level takes over but at the end of a trial, which goes on for as long
 // as the level seems to gain until enough epochs say so; and where old numbers promise a gain, that
 // leads to a trial, whatever trials have taken. Pure logic: time comes with the samples. Not
@@ -49,10 +49,12 @@ class CodecPolicy {
   static constexpr double kTrialShare = 0.03;
   // A level takes over if it promises at least this part less.
   static constexpr double kMinGain = 0.05;
-  static constexpr uint32_t kWarmupEpochs = 3;
-  static constexpr uint32_t kTrialEpochs = 6;      // Of a trial that promises nothing.
-  static constexpr uint32_t kConfirmEpochs = 15;   // Of one that ends with another level.
-  static constexpr uint32_t kFirstTrialAfter = 8;  // Epochs; doubles with each trial in vain.
+  static constexpr uint32_t kWarmupEpochs = 3;     // Coded in a row, before any of them counts.
+  static constexpr uint32_t kTrialEpochs = 3;      // That count, of a trial that promises nothing.
+  static constexpr uint32_t kConfirmEpochs = 12;   // Of one that ends with another level.
+  static constexpr double kHopeless = 1.5;         // As long as the level in use: a trial ends.
+  static constexpr uint32_t kFirstTrialAfter = 8;  // Epochs; with each trial in vain so often more:
+  static constexpr uint32_t kTrialGrowth = 4;
   static constexpr uint32_t kMaxTrialAfter = 4096;
 
   // The level for the next epoch.
@@ -62,8 +64,8 @@ class CodecPolicy {
   // have been sent at another level than Decide() said: a trial that can not be made is put off.
   void Add(const CodecSample& sample);
 
-  // An epoch failed: the baselines of its pages are gone, so a trial that runs starts over.
-  void AddFailure();
+  // Baselines are gone, as an epoch failed or a session began: a trial that runs starts over.
+  void ForgetBaselines();
 
   // By hand: the given level always, until SetAutomatic().
   void SetFixed(CodecLevel level);
@@ -109,6 +111,8 @@ class CodecPolicy {
   void Learn(const CodecSample& sample);
   void CountEpoch();
   void AddToTrial(const CodecSample& sample);
+  // True if the last epoch shows what its level is worth.
+  bool Settled() const { return coded_epochs_ == 0 || coded_epochs_ > kWarmupEpochs; }
   static void Postpone(Level& level);
   void TakeOver(CodecLevel level);
 
@@ -117,7 +121,8 @@ class CodecPolicy {
   CodecLevel current_ = CodecLevel::kOff;  // What is best, or what is set by hand.
   bool trying_ = false;
   CodecLevel trial_ = CodecLevel::kOff;
-  uint32_t trial_epochs_ = 0;
+  uint32_t trial_epochs_ = 0;  // That count.
+  uint32_t coded_epochs_ = 0;  // In a row.
 
   // Weighted sums over epochs of bytes and of wire time, for a straight line through them.
   double weight_ = 0;

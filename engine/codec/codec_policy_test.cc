@@ -21,6 +21,8 @@ struct World {
   // Around the times, either way; and of each 100 epochs so many encode four times as long.
   double noise = 0.05;
   uint64_t stalls = 0;
+  // The first coded epochs in a row send whole pages.
+  bool fills_baselines = false;
 
   double Nanoseconds(CodecLevel level, uint64_t pages) const {
     const size_t i = static_cast<size_t>(level);
@@ -33,12 +35,14 @@ struct Outcome {
   double total_ns = 0;
   double off_ns = 0;  // At level off all the time.
   CodecLevel last = CodecLevel::kOff;
-  int others = 0;  // Epochs at another level than off.
+  int others = 0;   // Epochs at another level than off.
+  int changes = 0;  // Of the level in use.
 };
 
 Outcome Simulate(const World& world, CodecPolicy& policy, int epochs, uint64_t seed = 1) {
   Random random(seed);
   Outcome outcome;
+  uint32_t in_a_row = 0;
   for (int i = 0; i < epochs; ++i) {
     const uint64_t pages =
         world.least_pages + random.Below(world.most_pages - world.least_pages + 1);
@@ -46,7 +50,9 @@ Outcome Simulate(const World& world, CodecPolicy& policy, int epochs, uint64_t s
     const size_t at = static_cast<size_t>(level);
     const auto noise = [&] { return 1 - world.noise + 2 * world.noise * random.Unit(); };
     const double stall = random.Below(100) < world.stalls ? 4 : 1;
-    const double bytes = static_cast<double>(pages) * world.bytes[at];
+    in_a_row = level == CodecLevel::kOff ? 0 : in_a_row + 1;
+    const bool filling = world.fills_baselines && in_a_row <= CodecPolicy::kWarmupEpochs;
+    const double bytes = static_cast<double>(pages) * world.bytes[filling ? 0 : at];
     const double encode = static_cast<double>(pages) * world.encode_ns[at] * noise() * stall;
     const double decode = static_cast<double>(pages) * world.decode_ns[at];
     const double wire = (world.ns_per_epoch + bytes * world.ns_per_byte + decode) * noise();
@@ -58,6 +64,7 @@ Outcome Simulate(const World& world, CodecPolicy& policy, int epochs, uint64_t s
     outcome.total_ns += encode + wire;
     outcome.off_ns += world.Nanoseconds(CodecLevel::kOff, pages);
     outcome.others += level != CodecLevel::kOff ? 1 : 0;
+    outcome.changes += i > 0 && policy.current() != outcome.last ? 1 : 0;
     outcome.last = policy.current();
   }
   return outcome;
@@ -189,6 +196,34 @@ TEST(CodecPolicy, IncompressiblePagesAreLeftAlone) {
   EXPECT_LT(outcome.total_ns, 1.05 * outcome.off_ns);
 }
 
+// After each trial of `off` the level in use sends whole pages again for a while.
+TEST(CodecPolicy, EpochsThatFillBaselinesAreNotHeldAgainstTheirLevel) {
+  CodecPolicy policy;
+  const World world{
+      .ns_per_byte = 0.6, .bytes = {4112, 400, 380, 370}, .noise = 0, .fills_baselines = true};
+  Simulate(world, policy, 200);
+  ASSERT_EQ(policy.current(), CodecLevel::kBlocks);
+  const Outcome outcome = Simulate(world, policy, 3000);
+  EXPECT_EQ(outcome.changes, 0);
+  EXPECT_NEAR(policy.bytes_per_page(CodecLevel::kBlocks), 400, 1);
+}
+
+// The baselines that one level's trial has filled are there for the next one's.
+TEST(CodecPolicy, LevelsThatAreTriedInARowWarmUpOnce) {
+  CodecPolicy policy;
+  const World world{
+      .ns_per_byte = 0.32, .encode_ns = {100, 200, 300, 400}, .bytes = {4112, 4112, 4112, 4112}};
+  const int round = CodecPolicy::kWarmupEpochs + 3 * CodecPolicy::kTrialEpochs;
+  EXPECT_EQ(Simulate(world, policy, CodecPolicy::kFirstTrialAfter + round + 8).others, round);
+}
+
+TEST(CodecPolicy, AHopelessTrialEndsAtOnce) {
+  CodecPolicy policy;
+  const World world{.ns_per_byte = 0.04, .encode_ns = {100, 1000, 1500, 3000}};
+  const int round = CodecPolicy::kWarmupEpochs + 3;
+  EXPECT_EQ(Simulate(world, policy, CodecPolicy::kFirstTrialAfter + round + 8).others, round);
+}
+
 TEST(CodecPolicy, ByHandWinsUntilAutomaticAgain) {
   CodecPolicy policy;
   policy.SetFixed(CodecLevel::kDense);
@@ -213,7 +248,7 @@ TEST(CodecPolicy, FailureRestartsATrial) {
   while (policy.Decide() == CodecLevel::kOff) Simulate(world, policy, 1);
   for (int i = 0; i < 100; ++i) {
     Simulate(world, policy, 1);
-    policy.AddFailure();
+    policy.ForgetBaselines();
   }
   // Never got as far as an epoch that counts.
   EXPECT_EQ(policy.current(), CodecLevel::kOff);

@@ -68,6 +68,7 @@ absl::Status CodecStage::BeginSession(uint64_t features, std::span<std::byte> im
                                       uint32_t slot_bytes) {
   HAVEN_ASSIGN_OR_RETURN(const HashKey key, options_.draw_key());
   codec_.BeginSession(key);
+  policy_.ForgetBaselines();
   knows_nothing_ = true;
   open_ = sent_ = false;
   features_ = image.empty() ? 0 : features;

@@ -308,7 +308,7 @@ void CodecStage::Fail() {
   open_ = false;
   if (!sent_) return;
   sent_ = false;
-  policy_.AddFailure();
+  policy_.ForgetBaselines();
 }
 
 }  // namespace haven
