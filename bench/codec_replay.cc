@@ -13,7 +13,7 @@
 #include "bench/igzip.h"
 #include "engine/base/check.h"
 #include "engine/base/random.h"
-#include "engine/codec/coded_frame_decoder.h"
+#include "engine/codec/coded_frame_applier.h"
 #include "engine/codec/xbzrle.h"
 #include "engine/replica/frame.h"
 
@@ -199,26 +199,15 @@ class CodecReplay {
 
   void Apply(const EncodedFrame& frame) {
     const GuestMemory* const view = &view_;
-    decoder_.Open({frame.first_gfn, frame.records, std::span(out_).first(frame.body_bytes)});
-    const unsigned shift = decoder_.block_shift();
-    // As the engine does, one page ahead (engine/backup/applier_datapath.cc).
-    CodedPage* page = &decoded_[0];
-    CodedPage* next = &decoded_[1];
-    bool have = false;
-    for (; decoder_.Next(next); std::swap(page, next), have = true) {
-      PrefetchForApply(*next, shift, replica_.Page(next->gfn));
-      if (have) ApplyCodedPage(*page, shift, {&view, 1}, replica_.Page(page->gfn));
-    }
-    HAVEN_CHECK_OK(decoder_.status());
-    if (have) ApplyCodedPage(*page, shift, {&view, 1}, replica_.Page(page->gfn));
+    HAVEN_CHECK_OK(applier_.Apply(
+        {frame.first_gfn, frame.records, std::span(out_).first(frame.body_bytes)}, 0, {&view, 1}));
   }
 
   const CodecCase& one_;
   PageCodec codec_;
   CodecWorker worker_;
   Igzip igzip_;
-  CodedFrameDecoder decoder_;
-  std::array<CodedPage, 2> decoded_;
+  CodedFrameApplier applier_;
   Memory guest_;
   Memory replica_;
   GuestMemory view_;

@@ -75,10 +75,7 @@ def factor_table(results):
 def best_table(results):
     """For each peer: of what is at least as fast as it, what needs the fewest bytes."""
     lines = []
-    counted = 0
-    chosen = 0
-    missed = []
-    beaten = []
+    rows = []
     for trace in results["traces"]:
         best_peer = min((one for one in trace["results"] if one["method"] in PEERS), key=lambda one: one["bytes_per_page"])["method"]
         # Without the codec the engine sends plain runs: that is one of its levels.
@@ -92,22 +89,29 @@ def best_table(results):
             lines.append(cells + ([best["method"], number(best["bytes_per_page"]), number(best["encode_gb_s"])] if best else ["none", "", ""]))
             if peer["method"] == RAW:
                 continue
-            counted += 1
             good = [one for one in fast if one["bytes_per_page"] <= peer["bytes_per_page"]]
-            if not good:
-                missed.append(f"{peer['method']} on {trace['trace']}")
-            by_choice = any(step_of(one["method"]) not in PARTS for one in good)
-            chosen += by_choice
-            if not by_choice and peer["method"] == best_peer:
-                beaten.append(f"{peer['method']} on {trace['trace']}")
-    return (table(["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"], lines)
-            + "\n\nIn a mode or at a level never more bytes than the peer that needs the fewest on a trace, at its speed or faster: "
-            + (f"not met against {join(beaten)}" if beaten else "met on all traces")
-            + f". Of all peers, each at its speed, ours needs no more bytes in {counted - len(missed)} of {counted} rows; in {chosen} of them so does "
-            + f"a mode or a level, which an operator can choose. Not in: {join(missed) or 'none'}. The other way round, where a peer is at least "
-            + f"as fast as a level of the policy and needs fewer bytes: {join(beaten_levels(results)) or 'nowhere'}. Rows of {RAW} are not counted: "
-            + f"the peer copies each page once, while `{PLAIN}` looks for zero pages and sends the others from where they were captured, as the "
-            + "engine does.")
+            rows.append({"name": f"{peer['method']} on {trace['trace']}", "met": bool(good), "best_peer": peer["method"] == best_peer,
+                         "by_choice": any(step_of(one["method"]) not in PARTS for one in good)})
+    header = ["trace", "peer", "bytes per page", "encode GB/s", "ours, no slower", "bytes per page", "encode GB/s"]
+    return table(header, lines) + "\n\n" + verdicts(results, rows)
+
+
+def verdicts(results, rows):
+    """What the rows of the best table say together. By choice: by what an operator can choose, a mode or a level."""
+    beaten = [row["name"] for row in rows if row["best_peer"] and not row["by_choice"]]
+    missed = [row["name"] for row in rows if not row["met"]]
+    said = [
+        "In a mode or at a level never more bytes than the peer that needs the fewest on a trace, at its speed or faster: "
+        + (f"not met against {join(beaten)}." if beaten else "met on all traces."),
+        f"Of all peers, each at its speed, ours needs no more bytes in {len(rows) - len(missed)} of {len(rows)} rows; "
+        + f"in {sum(row['by_choice'] for row in rows)} of them so does a mode or a level, which an operator can choose. "
+        + f"Not in: {join(missed) or 'none'}.",
+        "The other way round, where a peer is at least as fast as a level of the policy and needs fewer bytes: "
+        + f"{join(beaten_levels(results)) or 'nowhere'}.",
+        f"Rows of {RAW} are not counted: the peer copies each page once, while `{PLAIN}` looks for zero pages and sends the others from where "
+        + "they were captured, as the engine does.",
+    ]
+    return " ".join(said)
 
 
 def beaten_levels(results):

@@ -52,7 +52,7 @@ Applier::Applier(const Options& options)
     memories_.push_back(&replica->memory());
   }
   if (!options.coded_pages) return;
-  for (Tools& tools : tools_) tools.decoding = std::make_unique<Decoding>();
+  for (Tools& tools : tools_) tools.coded = std::make_unique<CodedFrameApplier>();
 }
 
 Applier::~Applier() { Join(); }

@@ -22,7 +22,7 @@
 #include "engine/backup/replica_domain.h"
 #include "engine/backup/slot_ledger.h"
 #include "engine/base/fd.h"
-#include "engine/codec/coded_frame_decoder.h"
+#include "engine/codec/coded_frame_applier.h"
 #include "engine/replica/identity.h"
 #include "engine/replica/layout.h"
 
@@ -112,16 +112,10 @@ class Applier {
     absl::Status status;
   };
 
-  // What a thread needs to apply coded pages.
-  struct Decoding {
-    CodedFrameDecoder decoder;
-    std::array<CodedPage, 2> pages;  // The one that is written, and the one after it.
-  };
-
   // What a thread works with.
   struct Tools {
-    std::unique_ptr<Decoding> decoding;   // Null: coded pages are refused.
-    std::unique_ptr<ChunkOpener> opener;  // Null: nothing is sealed.
+    std::unique_ptr<CodedFrameApplier> coded;  // Null: coded pages are refused.
+    std::unique_ptr<ChunkOpener> opener;       // Null: nothing is sealed.
   };
 
   explicit Applier(const Options& options);
@@ -139,10 +133,10 @@ class Applier {
   absl::Status ApplyChunk(const VerifiedEpoch& epoch, uint32_t chunk, const Tools& tools) const;
   absl::Status ApplySlot(uint32_t slot_number, uint32_t verified_crc, const Tools& tools) const;
   absl::Status ApplyPlain(std::span<const std::byte> slot, const ChunkHeader& header,
-                          uint32_t verified_crc, Decoding* decoding) const;
-  absl::Status ApplyFrames(std::span<const std::byte> payload, Decoding* decoding) const;
+                          uint32_t verified_crc, CodedFrameApplier* coded) const;
+  absl::Status ApplyFrames(std::span<const std::byte> payload, CodedFrameApplier* coded) const;
   absl::Status ApplyRun(const Frame& frame) const;
-  absl::Status ApplyCoded(const Frame& frame, Decoding* decoding) const;
+  absl::Status ApplyCoded(const Frame& frame, CodedFrameApplier* coded) const;
 
   const std::span<const std::byte> region_;
   const JournalGeometry geometry_;

@@ -2,13 +2,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "engine/backup/applier.h"
 #include "engine/base/crc32c.h"
 #include "engine/base/status_macros.h"
-#include "engine/codec/coded_epoch_check.h"
 #include "engine/replica/chunk.h"
 #include "engine/replica/format_error.h"
 #include "engine/replica/frame.h"
@@ -73,19 +71,19 @@ absl::Status Applier::ApplySlot(uint32_t slot_number, uint32_t verified_crc,
   uint32_t chunk_crc = 0;
   HAVEN_RETURN_IF_ERROR(DecodeChunkHeader(slot, &header, &chunk_crc));
   if (chunk_crc != verified_crc) return ReusedError(verified_crc, chunk_crc);
-  if (tools.opener == nullptr) return ApplyPlain(slot, header, verified_crc, tools.decoding.get());
+  if (tools.opener == nullptr) return ApplyPlain(slot, header, verified_crc, tools.coded.get());
   // A copy that nobody else writes, and that is what was verified: the tag is part of the header.
   const absl::StatusOr<std::span<const std::byte>> plain =
       tools.opener->Open(header, ChunkPayload(slot, header));
-  return plain.ok() ? ApplyFrames(*plain, tools.decoding.get()) : plain.status();
+  return plain.ok() ? ApplyFrames(*plain, tools.coded.get()) : plain.status();
 }
 
 absl::Status Applier::ApplyPlain(std::span<const std::byte> slot, const ChunkHeader& verified,
-                                 uint32_t verified_crc, Decoding* decoding) const {
+                                 uint32_t verified_crc, CodedFrameApplier* coded) const {
   ChunkHeader header = verified;
   uint32_t chunk_crc = 0;
   const std::span<const std::byte> payload = ChunkPayload(slot, header);
-  HAVEN_RETURN_IF_ERROR(ApplyFrames(payload, decoding));
+  HAVEN_RETURN_IF_ERROR(ApplyFrames(payload, coded));
   // What changed while we copied is found by looking after the copy: at the payload, which is in
   // the cache now, and at the header, as whoever reuses a slot brings one of his own. The loads
   // stay in this order: the compiler must not move them, x86 does not.
@@ -103,7 +101,8 @@ absl::Status Applier::ApplyPlain(std::span<const std::byte> slot, const ChunkHea
 
 // The same bounds as EpochValidator: whatever the peer writes meanwhile, only RAM pages are
 // touched.
-absl::Status Applier::ApplyFrames(std::span<const std::byte> payload, Decoding* decoding) const {
+absl::Status Applier::ApplyFrames(std::span<const std::byte> payload,
+                                  CodedFrameApplier* coded) const {
   FrameCursor cursor(payload);
   Frame frame;
   while (cursor.Next(&frame)) {
@@ -112,7 +111,7 @@ absl::Status Applier::ApplyFrames(std::span<const std::byte> payload, Decoding* 
     if (frame.domain >= memories_.size()) {
       return FieldError("run", "domain", frame.domain, "below", memories_.size());
     }
-    HAVEN_RETURN_IF_ERROR(frame.type == FrameType::kCodedPages ? ApplyCoded(frame, decoding)
+    HAVEN_RETURN_IF_ERROR(frame.type == FrameType::kCodedPages ? ApplyCoded(frame, coded)
                                                                : ApplyRun(frame));
   }
   return cursor.status();
@@ -134,31 +133,15 @@ absl::Status Applier::ApplyRun(const Frame& frame) const {
 
 // What the pages refer to is not written by this epoch, and the epochs before it are applied: so
 // their order, and what other threads do meanwhile, do not matter (engine/codec/coded_page.h).
-absl::Status Applier::ApplyCoded(const Frame& frame, Decoding* decoding) const {
-  if (decoding == nullptr) {
+absl::Status Applier::ApplyCoded(const Frame& frame, CodedFrameApplier* coded) const {
+  if (coded == nullptr) {
     return FieldError("run", "type", static_cast<uint8_t>(frame.type),
                       "1, 2 or 3: no coded pages were agreed on");
   }
-  CodedFrameDecoder& decoder = decoding->decoder;
-  decoder.Open({.first_gfn = static_cast<uint32_t>(frame.first_gfn()),
-                .count = frame.count,
-                .body = frame.body});
-  const unsigned shift = decoder.block_shift();
-  const GuestMemory& memory = *memories_[frame.domain];
-  CodedPage* page = &decoding->pages[0];
-  CodedPage* next = &decoding->pages[1];
-  std::byte* target = nullptr;  // Of `page`.
-  while (decoder.Next(next)) {
-    HAVEN_RETURN_IF_ERROR(CheckCodedPage(*next, frame.domain, memories_));
-    std::byte* const next_target = memory.Page(next->gfn);
-    PrefetchForApply(*next, shift, next_target);
-    if (target != nullptr) ApplyCodedPage(*page, shift, memories_, target);
-    std::swap(page, next);
-    target = next_target;
-  }
-  HAVEN_RETURN_IF_ERROR(decoder.status());
-  if (target != nullptr) ApplyCodedPage(*page, shift, memories_, target);
-  return absl::OkStatus();
+  return coded->Apply({.first_gfn = static_cast<uint32_t>(frame.first_gfn()),
+                       .count = frame.count,
+                       .body = frame.body},
+                      frame.domain, memories_);
 }
 
 }  // namespace haven

@@ -4,6 +4,7 @@
 
 #include "engine/base/allocations_testing.h"
 #include "engine/codec/codec_testing.h"
+#include "engine/codec/coded_frame_applier.h"
 #include "gtest/gtest.h"
 
 namespace haven {
@@ -17,10 +18,9 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
       {.page_counts = {256}, .cache_pages = 100, .hashes = true, .max_epoch_pages = 256});
   codec.BeginSession(TestKey());
   CodecWorker worker;
-  CodedFrameDecoder decoder;
+  CodedFrameApplier applier;
   const uint64_t counts[] = {256};
   EpochPageSet pages(counts);
-  auto page = std::make_unique<CodedPage>();
   std::vector<std::byte> out(kMaxCodedPages * kPageBytes);
   std::vector<CodecPage> batch(kMaxCodedPages);
   Random random(1);
@@ -38,12 +38,12 @@ TEST(CodecAllocation, AnEpochAllocatesNothing) {
       for (uint32_t i = 0; i < kMaxCodedPages; ++i) batch[i] = {first + i, guest.Page(first + i)};
       const EncodedFrame frame = codec.EncodeFrame(worker, 0, batch, out);
       if (frame.outcome != EncodedFrame::Outcome::kCoded) continue;
-      decoder.Open({frame.first_gfn, frame.records, std::span(out).first(frame.body_bytes)});
-      while (decoder.Next(page.get())) {
-        pages.AddWritten(0, page->gfn, 1);
-        ApplyCodedPage(*page, decoder.block_shift(), {&memories, 1}, replica.Page(page->gfn));
-      }
-      ASSERT_TRUE(decoder.status().ok());
+      pages.AddWritten(0, first, kMaxCodedPages);
+      ASSERT_TRUE(applier
+                      .Apply({frame.first_gfn, frame.records,
+                              std::span<const std::byte>(out).first(frame.body_bytes)},
+                             0, {&memories, 1})
+                      .ok());
     }
     if (epoch % 5 == 4) {
       codec.Fail();

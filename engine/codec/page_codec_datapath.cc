@@ -11,6 +11,21 @@
 #include "engine/codec/word_packing.h"
 
 namespace haven {
+namespace {
+
+void StoreLines(const std::byte* from, uint64_t lines, std::byte* to) {
+  constexpr int kMostApart = 32;  // Above that the whole page is copied faster.
+  if (std::popcount(lines) > kMostApart) {
+    std::memcpy(to, from, kPageBytes);
+    return;
+  }
+  for (uint64_t left = lines; left != 0; left &= left - 1) {
+    const size_t at = static_cast<size_t>(std::countr_zero(left)) * kLineBytes;
+    std::memcpy(to + at, from + at, kLineBytes);
+  }
+}
+
+}  // namespace
 
 PageCodec::Change PageCodec::FindChange(CodecWorker& worker, uint16_t domain,
                                         const CodecPage& page) {
@@ -52,17 +67,7 @@ void PageCodec::Prefetch(uint16_t domain, const CodecPage& page) const {
 
 void PageCodec::StoreBaseline(const CodecPage& page, const Change& change) {
   if (change.slot == PageCache::kNoSlot) return;
-  std::byte* kept = cache_.Bytes(change.slot);
-  if (change.stored) {
-    // Nothing is left to do.
-  } else if (std::popcount(change.lines) > 32) {
-    std::memcpy(kept, page.bytes, kPageBytes);
-  } else {
-    for (uint64_t left = change.lines; left != 0; left &= left - 1) {
-      const size_t at = static_cast<size_t>(std::countr_zero(left)) * kLineBytes;
-      std::memcpy(kept + at, page.bytes + at, kLineBytes);
-    }
-  }
+  if (!change.stored) StoreLines(page.bytes, change.lines, cache_.Bytes(change.slot));
   cache_.SetEncoded(change.slot);
 }
 

@@ -148,10 +148,11 @@ void PageCodec::WritePatch(CodecWorker& worker, const CodecPage& page, const Cha
   CodedPage& record = worker.page_;
   // What did not change need not be looked at, but for a page that may be zero as a whole.
   const uint64_t changed = BlocksToLines(change.blocks, shift);
-  const uint64_t nonzero =
-      change.stored ? change.nonzero & changed : kernels_.nonzero_lines(page.bytes, changed);
-  if (nonzero == 0 &&
-      (change.stored ? change.nonzero : kernels_.nonzero_lines(page.bytes, ~uint64_t{0})) == 0) {
+  const auto nonzero_of = [&](uint64_t lines) {
+    return change.stored ? change.nonzero & lines : kernels_.nonzero_lines(page.bytes, lines);
+  };
+  const uint64_t nonzero = nonzero_of(changed);
+  if (nonzero == 0 && nonzero_of(~uint64_t{0}) == 0) {
     record.kind = PageKind::kZero;
     worker.directory_.Append(record);
     ++worker.counters_.zero;
