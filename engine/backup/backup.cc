@@ -73,7 +73,8 @@ void Backup::OnHello(SessionId session, SessionId base_session, Epoch base_epoch
   if (state_ == State::kWaiting) return Adopt(session, false, kNoEpoch, now_ns);
   const bool idle =
       state_ == State::kSyncing || state_ == State::kStandby || state_ == State::kStale;
-  if (!idle || register_.change_pending() || poisoned_ || applied_ != committed_) {
+  const bool sound = !poisoned_ && !copy_lost_;
+  if (!idle || register_.change_pending() || !sound || applied_ != committed_) {
     return actions_.RefuseSession(session, "the replica here is busy: try again");
   }
   // The replica may only be overwritten in place while nobody may promote it, and it is the
@@ -108,7 +109,9 @@ void Backup::Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_n
 void Backup::OnLinkRequest(SessionId session, LinkNumber link, int64_t now_ns) {
   if (session != session_ || session == kNoSession) return;
   last_sign_ns_ = now_ns;
-  if (!Receiving()) return actions_.SendDrop(session, "the session takes no more links");
+  if (!Receiving() || copy_lost_) {
+    return actions_.SendDrop(session, "the session takes no more links");
+  }
   if (link <= link_) return;  // A late repetition.
   link_ = link;
   link_up_ = false;
@@ -141,7 +144,7 @@ void Backup::OnDrop(SessionId session, DropReason reason, int64_t now_ns) {
   unwanted_ = reason == DropReason::kUnprotect;
   // Only a word of the primary; a replica that the register names is kept whatever the peer says.
   if (consistent_) {
-    if (unwanted_) poll_at_ns_ = now_ns;
+    if (unwanted_ || copy_lost_) poll_at_ns_ = now_ns;
     return;
   }
   if (unwanted_) return Abandon("the protection has ended");
@@ -173,6 +176,17 @@ void Backup::OnBadEpoch() {
   link_up_ = false;
   actions_.CloseLink();
   actions_.Report("an epoch that is not sound: link dropped");
+}
+
+void Backup::OnCopyLost(int64_t now_ns) {
+  if (!Receiving() || HAVEN_MUTANT(kKeepLostCopy) || copy_lost_) return OnBadEpoch();
+  if (link_up_) actions_.CloseLink();
+  link_up_ = false;
+  copy_lost_ = true;
+  copy_lost_ns_ = now_ns;
+  actions_.SendDrop(session_, "the copy is lost");
+  poll_at_ns_ = now_ns;
+  SetState(state_, "the copy is lost: the session takes no more epochs");
 }
 
 void Backup::OnApplied(Epoch epoch, const absl::Status& status) {
@@ -231,7 +245,8 @@ void Backup::OnTick(int64_t now_ns) {
   }
   if (now_ns >= poll_at_ns_) {
     const int64_t forget_at_ns = last_sign_ns_ + config_.forget_ns;
-    poll_at_ns_ = state_ == State::kSyncing && now_ns < forget_at_ns ? forget_at_ns : kNever;
+    const bool later = state_ == State::kSyncing && !copy_lost_ && now_ns < forget_at_ns;
+    poll_at_ns_ = later ? forget_at_ns : kNever;
     if (poll_at_ns_ == kNever && !register_.busy() &&
         (state_ == State::kStandby || state_ == State::kStale || state_ == State::kSyncing)) {
       register_.Read(now_ns);

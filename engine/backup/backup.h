@@ -75,6 +75,10 @@ class Backup {
   void OnVerified(Epoch epoch, EpochKind kind, int64_t now_ns);
   // What arrived is not sound: the link is dropped, nothing was committed.
   void OnBadEpoch();
+  // What arrived is not committed, as the copy is lost: destroyed, let run, or without whoever
+  // keeps it. The session takes no more; it ends when the register says that nobody needs it. Until
+  // then what is committed may be promoted, if the copy can still be run.
+  void OnCopyLost(int64_t now_ns);
   void OnApplied(Epoch epoch, const absl::Status& status);
 
   void OnHandover(SessionId session, Epoch epoch, int64_t now_ns);
@@ -100,6 +104,7 @@ class Backup {
   Epoch committed() const { return committed_; }
   Epoch applied() const { return applied_; }
   bool consistent() const { return consistent_; }
+  bool copy_lost() const { return copy_lost_; }
   const char* cause() const { return cause_; }
   const RegisterClient& registers() const { return register_; }
   bool healthy(int64_t now_ns) const { return NextWakeNs() > now_ns - kNsPerSecond; }
@@ -140,6 +145,8 @@ class Backup {
   Epoch applied_ = kNoEpoch;
   bool consistent_ = false;  // A checkpoint of this session is committed.
   bool poisoned_ = false;    // An apply failed: the memory is nobody's state.
+  bool copy_lost_ = false;
+  int64_t copy_lost_ns_ = 0;
   bool handover_ = false;
   bool operator_asked_ = false;
 

@@ -101,7 +101,8 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
        (current->mode == RegisterMode::kPromotable && current->session == session_));
   switch (state_) {
     case State::kAdopting:
-      if (!current.has_value() || names_us || committed_ != committed_at_hello_ || poisoned_) {
+      if (!current.has_value() || names_us || committed_ != committed_at_hello_ || poisoned_ ||
+          copy_lost_) {
         actions_.RefuseSession(wanted_session_, "the old session is still in use");
         poll_at_ns_ = now_ns;
         return SetState(consistent_ ? State::kStandby : State::kSyncing, "kept the old session");
@@ -121,6 +122,13 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
     case State::kStale:
       if (names_us && consistent_) {
         if (state_ == State::kStale) SetState(State::kStandby, "the register names this session");
+        // The primary was told, and is about to have it changed.
+        if (copy_lost_) poll_at_ns_ = now_ns + config_.register_poll_ns;
+      } else if (copy_lost_ && register_.asked_ns() < copy_lost_ns_) {
+        // `promotable` may have been granted since.
+        poll_at_ns_ = now_ns;
+      } else if (copy_lost_ && current.has_value()) {
+        Abandon("the copy is lost");
       } else if (unwanted_ && current.has_value()) {
         Abandon("the protection has ended");
       } else if (Forgotten(current)) {
@@ -155,6 +163,7 @@ void Backup::OnPromotionAnswer(const RegisterClient::Outcome& outcome, int64_t n
     if (std::exchange(handover_, false)) actions_.SendHandoverRefused(session_);
     operator_asked_ = false;
     claim_not_before_ns_ = now_ns + config_.register_poll_ns;
+    if (copy_lost_) poll_at_ns_ = claim_not_before_ns_;
     return SetState(State::kStandby, "the arbiter refuses the promotion");
   }
   // Something has changed since the value was read. If it still names this session, and the reason

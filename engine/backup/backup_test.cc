@@ -244,6 +244,87 @@ TEST_F(BackupTest, AWordOfThePrimaryDoesNotDestroyWhatTheRegisterNames) {
   EXPECT_EQ(backup_.state(), Backup::State::kStandby);
 }
 
+TEST_F(BackupTest, ALostCopyGoesWhenTheRegisterNamesItNoMore) {
+  Standby();
+  backup_.OnCopyLost(now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("close link", "drop"));
+  Pass(1);
+  Answer(Verdict::kGranted, Value(RegisterMode::kPromotable, kSession));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  // The primary is alive, and asks for solo.
+  now_ns_ += config_.register_poll_ns;
+  backup_.OnPeerSign(now_ns_);
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
+}
+
+// Until then what is committed may be all that is left of the guest.
+TEST_F(BackupTest, ALostCopyIsPromotedIfThePrimaryDiesAsWell) {
+  Standby();
+  backup_.OnCopyLost(now_ns_);
+  recorder_.Take();
+  Pass(config_.detect_ns);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("claim term 2"));
+  Grant();
+  EXPECT_THAT(recorder_.Take(), ElementsAre("cut off"));
+}
+
+TEST_F(BackupTest, ALostCopyWhosePromotionIsRefusedIsLookedAfter) {
+  Standby();
+  ASSERT_TRUE(backup_.Promote(now_ns_).ok());
+  backup_.OnCopyLost(now_ns_);
+  Pass(0);
+  Answer(Verdict::kDenied, Value(RegisterMode::kPromotable, kSession));
+  recorder_.Take();
+  now_ns_ += config_.register_poll_ns;
+  backup_.OnPeerSign(now_ns_);
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
+}
+
+// `promotable` may have been granted after the register was read.
+TEST_F(BackupTest, AnAnswerFromBeforeItsLossEndsNoCopy) {
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  backup_.OnLinkRequest(kSession, 1, now_ns_);
+  backup_.OnLinkUp(1, now_ns_);
+  Commit(1);
+  Pass(0);
+  now_ns_ += 1;
+  backup_.OnCopyLost(now_ns_);
+  EXPECT_THAT(recorder_.Take(), Contains("ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+}
+
+TEST_F(BackupTest, ALostCopyTakesNeitherALinkNorAnotherSession) {
+  Standby();
+  backup_.OnCopyLost(now_ns_);
+  recorder_.Take();
+  backup_.OnLinkRequest(kSession, 2, now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("drop"));
+  backup_.OnHello(kOther, kSession, 1, now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("refuse 12"));
+  backup_.OnCopyLost(now_ns_);
+  EXPECT_THAT(recorder_.Take(), ElementsAre());
+}
+
+TEST_F(BackupTest, ACopyLostBeforeItWasWholeGoesAtOnce) {
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  backup_.OnLinkRequest(kSession, 1, now_ns_);
+  backup_.OnLinkUp(1, now_ns_);
+  backup_.OnCopyLost(now_ns_);
+  recorder_.Take();
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
+}
+
 TEST_F(BackupTest, AReplicaOfASilentPrimaryGoesWhenTheRegisterSaysThatNobodyIsProtected) {
   Standby();
   Pass(config_.detect_ns);

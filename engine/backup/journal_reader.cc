@@ -162,8 +162,8 @@ absl::Status JournalReader::CheckStates(const CommitRecord& record) const {
     const absl::Status checked = replicas_[domain]->CheckState(
         states_->spare()[domain].first(validator_.state_bytes(domain)));
     if (!checked.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("epoch ", record.epoch, ": state of domain ",
-                                                     domain, ": ", checked.message()));
+      return absl::Status(checked.code(), absl::StrCat("epoch ", record.epoch, ": state of domain ",
+                                                       domain, ": ", checked.message()));
     }
   }
   return absl::OkStatus();

@@ -86,8 +86,9 @@ class JournalReader {
   //   The ledger must not be full (checked): keep the immediate until the oldest epoch is released.
   // Errors, each naming session, link, field and value:
   //   DataLoss            a CRC or a seal does not fit, or bytes changed while they were read.
-  //   InvalidArgument     a value is wrong, or a state was refused by its ReplicaDomain.
+  //   InvalidArgument     a value is wrong.
   //   FailedPrecondition  no link has begun, or it has failed before.
+  //   Others              as ReplicaDomain::CheckState() refused a state.
   absl::StatusOr<std::optional<VerifiedEpoch>> OnImmediate(uint32_t immediate);
 
   // For a promotion, after the peer is cut off and all epochs are applied: if a checkpoint after

@@ -23,8 +23,9 @@ class ReplicaDomain {
   virtual const GuestMemory& memory() const = 0;
 
   // OK if `state` could be the state of this domain: right size and version. InvalidArgument
-  // otherwise. Called before the acknowledgement of the epoch that carries it, so that Prepare can
-  // not fail on it.
+  // otherwise. Aborted: the copy is lost, and takes no state any more. Internal: neither is known.
+  // Called before the acknowledgement of the epoch that carries it, so that Prepare can not fail on
+  // it.
   virtual absl::Status CheckState(std::span<const std::byte> state) const = 0;
 
   // Sets the vCPU and device state of the epoch to promote. Everything but letting it run.

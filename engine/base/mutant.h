@@ -39,6 +39,7 @@ enum class Mutant {
   kResendAll,               // A new link sends every page again.
   kSlowToClaim,             // A silent primary is given ten times the detection time.
   kForgetDeadline,          // An attempt at a session has no deadline.
+  kKeepLostCopy,            // A lost copy is offered to session after session.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

@@ -259,7 +259,11 @@ bool BackupDriver::TakeImmediates() {
         Acknowledge(backup_.session(), link_number_, immediate & ~kCommitImmediateBit);
         return true;
       }
-      backup_.OnBadEpoch();
+      if (absl::IsAborted(result.status())) {
+        backup_.OnCopyLost(clock_.NowNs());
+      } else {
+        backup_.OnBadEpoch();
+      }
       return true;
     }
     if (!result->has_value()) continue;

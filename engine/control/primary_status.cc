@@ -84,9 +84,12 @@ void PrimaryStatus::Update() {
 }
 
 // The guests stand still for an epoch, or are about to: describing it has time until they run.
+// Those that are only not certain to run on (a request was taken back that they had taken) do so
+// for up to 25 s.
 bool PrimaryStatus::InPause() const {
   const Primary& primary = driver_->primary();
-  return primary.phase() != Primary::Phase::kRunning &&
+  const Primary::Phase phase = primary.phase();
+  return phase != Primary::Phase::kRunning && phase != Primary::Phase::kTakingBack &&
          primary.pause_reason() == PauseReason::kNone && primary.end() == PrimaryEnd::kNotYet;
 }
 

@@ -107,6 +107,7 @@ Explanation ExplainBackup(const Backup& backup) {
     case Backup::State::kHandingBack:
       return {backup.cause(), backup.registers().last_cause().ok() ? "" : kCheckArbiter};
     case Backup::State::kStandby:
+      if (backup.copy_lost()) return {backup.cause(), "nothing: the next session builds another"};
       if (!backup.link_up())
         return {"no link from the primary", "check the network between the hosts"};
       return {backup.cause(), ""};

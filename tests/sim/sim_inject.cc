@@ -43,6 +43,7 @@ void SimWorld::InjectFaults() {
   victim_events_ = 1 + seed_ / kSimProcesses % kVictimEvents[static_cast<size_t>(victim_)];
   faults_over_ns_ = random_.Between(1000, 5000) * kNsPerMs;
   SetAmbushes();
+  if (config_.copies_lost) LoseCopies();
   const int64_t mean_ns = random_.Between(20, 400) * kNsPerMs;
   std::vector<SimFault> kinds;
   // In some worlds only the process that the seed names and the ambushes.

@@ -38,6 +38,7 @@ struct SimTotal {
   uint64_t promotions = 0;
   uint64_t epochs = 0;
   uint64_t lost = 0;
+  uint64_t copies_lost = 0;
   uint64_t coded_epochs = 0;
   uint64_t verified_epochs = 0;
   uint64_t sealed_epochs = 0;
@@ -52,6 +53,7 @@ struct SimTotal {
     promotions += result.promotions;
     epochs += result.epochs;
     lost += result.group_lost ? 1 : 0;
+    copies_lost += result.copies_lost;
     coded_epochs += result.coded_epochs;
     verified_epochs += result.verified_epochs;
     sealed_epochs += result.sealed_epochs;
@@ -66,10 +68,11 @@ struct SimTotal {
     std::printf(
         "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu of these verified, and "
         "%llu sealed, %llu packets released, %llu promotions, %llu groups lost with both hosts; "
-        "%llu processes died at an event of their own, %llu calm fail-stops and %llu short cuts\n",
+        "%llu copies lost while they waited, %llu processes died at an event of their own, %llu "
+        "calm fail-stops and %llu short cuts\n",
         number(seeds), number(failures), number(epochs), number(coded_epochs),
         number(verified_epochs), number(sealed_epochs), number(released), number(promotions),
-        number(lost), number(crashed), number(fail_stops), number(short_cuts));
+        number(lost), number(copies_lost), number(crashed), number(fail_stops), number(short_cuts));
   }
 };
 
@@ -87,6 +90,7 @@ std::string Implausible(const SimTotal& total) {
   if (total.released < seeds * 300) return "too few packets";
   if (total.promotions < seeds / 3) return "too few promotions";
   if (total.lost > seeds / 4) return "too many groups lost";
+  if (total.copies_lost < seeds / 10) return "too few copies were lost";
   if (total.crashed < seeds / 4) return "too few processes died at an event of their own";
   if (total.fail_stops < seeds / 3) return "too few calm fail-stops";
   if (total.short_cuts < seeds / 10) return "too few short cuts";
@@ -133,6 +137,7 @@ constexpr NamedMutant kMutants[] = {
     {"resend-all", Mutant::kResendAll},
     {"slow-to-claim", Mutant::kSlowToClaim},
     {"forget-deadline", Mutant::kForgetDeadline},
+    {"keep-lost-copy", Mutant::kKeepLostCopy},
 };
 
 // False: nothing is left to run.

@@ -35,6 +35,7 @@ struct SimConfig {
   bool revoke_kills = false;  // As over shared memory: cutting a writer off is killing it.
   CodecStageOptions codec;
   bool sealed = false;
+  bool copies_lost = false;  // Now and then: see sim_copy_loss.cc.
 };
 
 // What both ends of a session's channel would make of it.

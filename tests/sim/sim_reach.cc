@@ -325,6 +325,10 @@ const std::vector<std::string>& ReportsToHear() {
       "primary, unprotected: the guest's dirty log can not be read",
       "primary, unprotected: the guest's dirty log or state can not be read",
       "guard, ending: all guests of the group have ended",
+      "backup, syncing: the copy is lost: the session takes no more epochs",
+      "backup, standby: the copy is lost: the session takes no more epochs",
+      "backup, claiming: the copy is lost: the session takes no more epochs",
+      "backup, abandoning: the copy is lost",
   };
   return *kReports;
 }

@@ -6,6 +6,7 @@
 namespace haven {
 
 absl::Status SimReplica::CheckState(std::span<const std::byte> state) const {
+  if (lost_) return absl::AbortedError("simulated: the copy is lost");
   if (state.size() == kSimStateBytes) return absl::OkStatus();
   return absl::InvalidArgumentError("simulated: a state of the wrong size");
 }
@@ -14,6 +15,7 @@ absl::Status SimReplica::Prepare(std::span<const std::byte> state) {
   if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!abandoned_);
   absl::Status status = announce_();
+  if (status.ok() && destroyed_) status = absl::NotFoundError("simulated: there is no copy");
   if (status.ok() && world_.chances.Happens(SimGuestFault::kPrepareFails)) {
     status = absl::InternalError("simulated: the context can not be set");
   }

@@ -29,6 +29,13 @@ class SimReplica final : public ReplicaDomain {
   absl::Status Run() override;
   absl::Status Abandon() override;
 
+  // From now on it takes no state; one that is destroyed can not be prepared, either.
+  void Lose(bool destroyed) {
+    lost_ = true;
+    destroyed_ |= destroyed;
+  }
+
+  bool lost() const { return lost_; }
   bool running() const { return running_; }
   bool prepare_failed() const { return prepare_failed_; }
   const SimState& state() const { return state_; }
@@ -42,6 +49,8 @@ class SimReplica final : public ReplicaDomain {
   std::function<absl::Status()> announce_;
   std::unique_ptr<SimGuestMemory> memory_;
   SimState state_;
+  bool lost_ = false;
+  bool destroyed_ = false;
   bool running_ = false;
   bool prepare_failed_ = false;
   bool abandoned_ = false;

@@ -121,6 +121,23 @@ bool SimSession::promotion_failed() const {
          });
 }
 
+bool SimSession::LoseCopy(uint64_t which, bool destroyed) {
+  if (copy_lost() || !life_.Acts()) return false;
+  const Backup::State state = driver_->backup().state();
+  if (state != Backup::State::kSyncing && state != Backup::State::kStandby &&
+      state != Backup::State::kAdopting && state != Backup::State::kClaiming &&
+      state != Backup::State::kStale) {
+    return false;
+  }
+  replicas_[which % replicas_.size()]->Lose(destroyed);
+  return true;
+}
+
+bool SimSession::copy_lost() const {
+  return std::any_of(replicas_.begin(), replicas_.end(),
+                     [](const auto& replica) { return replica->lost(); });
+}
+
 bool SimSession::MayStop() const {
   const Backup::State state = driver_->backup().state();
   return state == Backup::State::kSyncing || state == Backup::State::kStale ||

@@ -41,6 +41,9 @@ class SimSession final : public PrimaryConnector,
   void SetDelays(int64_t turn_ns, int64_t apply_ns);
   // A fault has made a promotion impossible: the term has to go back.
   bool promotion_failed() const;
+  // A copy is lost (SimReplica::Lose). False: it was before, or a promotion is being carried out.
+  bool LoseCopy(uint64_t which, bool destroyed);
+  bool copy_lost() const;
   // As `haven-engine session` answers "retire": whether nobody may need this replica.
   bool MayStop() const;
 

@@ -34,6 +34,7 @@ SimWorld::SimWorld(uint64_t seed, bool trace)
   Random own(seed * 2 + 1);
   config_.sealed = own.Chance(1, 3);
   config_.codec.verify = own.Chance(1, 3);
+  config_.copies_lost = own.Chance(1, 6);
   const bool durable = random_.Chance(1, 2);
   for (Host& host : hosts_) {
     host.clock = std::make_unique<SimClock>(scheduler_);
@@ -258,6 +259,9 @@ void SimWorld::CountEpochs(const PrimaryDriver& driver) {
 bool SimWorld::AtRest() const {
   const int owner = OwnerHost();
   if (owner < 0 || HasCopy(1 - owner) || EngineAt(owner) == nullptr) return false;
+  // It is noticed with the next epoch.
+  const std::shared_ptr<SimSession>& session = hosts_[1 - owner].session;
+  if (session != nullptr && session->copy_lost()) return false;
   const Primary& primary = EngineAt(owner)->driver().primary();
   return primary.state(hosts_[owner].clock->NowNs()) == ProtectionState::kProtected &&
          arbiter_.truth()->mode == RegisterMode::kPromotable;

@@ -26,6 +26,7 @@ struct SimResult {
   uint64_t coded_epochs = 0;
   uint64_t verified_epochs = 0;  // Of these, with hashes beside the bytes.
   uint64_t sealed_epochs = 0;
+  uint64_t copies_lost = 0;
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
   bool crashed = false;     // The process that the seed names died at the event it names.
   uint64_t fail_stops = 0;  // Calm fail-stops and short cuts that were met as stated (I6).
@@ -154,6 +155,9 @@ class SimWorld {
   void InjectOperator(SimFault fault, int host);
   void HangEngine(int host, int64_t until_ns);
   void JumpClock(int host);
+
+  // sim_copy_loss.cc: copies that are lost while they wait.
+  void LoseCopies();
 
   // sim_crash.cc: processes and hosts that die.
   void CrashProcess(SimProcess process, int host);

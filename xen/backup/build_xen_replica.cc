@@ -87,15 +87,21 @@ absl::StatusOr<uint32_t> Feed(ReplicaHost& host, ToolstackChild& toolstack,
   return host.FindDomain(WaitingName(config));
 }
 
-// Lets the receiver take down what it has begun. What it does not is destroyed without it.
+// Lets the receiver take down what it has begun. What it leaves, since it hangs or was killed, is
+// destroyed without it: else no later build could begin.
 void TakeDown(ReplicaHost& host, const std::string& waiting_name, ToolstackChild& toolstack,
-              absl::Duration timeout) {
+              const XenReplicaOptions& options) {
   toolstack.CloseStdin();
-  if (toolstack.Wait(TimeLimit(timeout)).ok()) return;
-  toolstack.Kill().IgnoreError();
-  toolstack.Wait(TimeLimit(absl::Seconds(1))).status().IgnoreError();
+  const absl::StatusOr<int> ended = toolstack.Wait(TimeLimit(options.destroy_timeout));
+  // One that ended by itself has left nothing: what has the name now is somebody else's.
+  constexpr int kFirstBySignal = 128;
+  if (ended.ok() && *ended < kFirstBySignal) return;
+  if (!ended.ok()) {
+    toolstack.Kill().IgnoreError();
+    toolstack.Wait(TimeLimit(absl::Seconds(1))).status().IgnoreError();
+  }
   const absl::StatusOr<uint32_t> left = host.FindDomain(waiting_name);
-  if (left.ok()) host.Destroy(*left).IgnoreError();
+  if (left.ok()) DestroyLeftCopy(host, options, *left).IgnoreError();
 }
 
 // Why the toolstack failed, in its words; too little memory has a code of its own.
@@ -127,7 +133,7 @@ absl::StatusOr<std::unique_ptr<XenReplica>> Build(std::unique_ptr<ReplicaHost> h
                          ToolstackChild::Start(std::move(command)));
   const absl::StatusOr<uint32_t> domid = Feed(*host, *toolstack, description, config, limit);
   if (!domid.ok()) {
-    TakeDown(*host, WaitingName(config), *toolstack, options.destroy_timeout);
+    TakeDown(*host, WaitingName(config), *toolstack, options);
     return Explain(*host, PagesOf(description), domid.status(), *toolstack);
   }
   XenReplica::Parts parts;

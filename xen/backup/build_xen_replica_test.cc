@@ -128,6 +128,12 @@ TEST_F(BuildXenReplicaTest, WhatAHangingToolstackHasMadeIsDestroyed) {
   EXPECT_TRUE(world_->destroyed || std::filesystem::exists(world_->unmade));
 }
 
+TEST_F(BuildXenReplicaTest, WhatAKilledToolstackHasMadeIsDestroyedByCommand) {
+  EXPECT_FALSE(Build("killed-in-stream").ok());
+  EXPECT_EQ(ReadFolderFile("destroyed-by-command"), "7\n");
+  EXPECT_TRUE(world_->Calls().empty());
+}
+
 TEST_F(BuildXenReplicaTest, ADomainThatIsNotFoundIsTakenDownByItsToolstack) {
   world_->waiting_name = "another";
   EXPECT_TRUE(absl::IsFailedPrecondition(Build("good").status()));

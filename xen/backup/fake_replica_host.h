@@ -85,6 +85,11 @@ class FakeReplicaHost final : public ReplicaHost {
     if (noted.ok()) world_->running = true;
     return noted;
   }
+  absl::Status Pause(uint32_t) override {
+    const absl::Status noted = Note("pause");
+    if (noted.ok()) world_->running = false;
+    return noted;
+  }
   absl::Status Destroy(uint32_t) override {
     const absl::Status noted = Note("destroy");
     if (noted.ok()) world_->destroyed = true;

@@ -26,6 +26,8 @@ case $manner in
   dies-at-once) echo 'cannot open xen' >&2; exit 1 ;;
   dies-in-stream)
     banner; head -c 100 >/dev/null; echo 'libxl: error: failed to free memory for the domain' >&2; exit 3 ;;
+  killed-in-stream)
+    banner; head -c 100 >/dev/null; : >"$folder/made"; kill -9 $$ ;;
   hangs-in-stream)
     banner; head -c 100 >/dev/null; : >"$folder/made"; exec sleep 60 ;;
   never-ready)

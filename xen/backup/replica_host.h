@@ -22,7 +22,7 @@ class ReplicaHost {
  public:
   virtual ~ReplicaHost() = default;
 
-  // The domain that the toolstack calls `name`. NotFound: there is none.
+  // The domain that the toolstack calls `name`. NotFound: there is none that is not kGone.
   virtual absl::StatusOr<uint32_t> FindDomain(const std::string& name) = 0;
 
   enum class DomainState : uint8_t {
@@ -40,6 +40,8 @@ class ReplicaHost {
   virtual absl::Status SetHvmContext(uint32_t domid, std::span<const std::byte> context) = 0;
   // Takes the toolstack's pause away.
   virtual absl::Status Unpause(uint32_t domid) = 0;
+  // Puts it back.
+  virtual absl::Status Pause(uint32_t domid) = 0;
   // The hypervisor's part only: entries in the store and devices stay.
   virtual absl::Status Destroy(uint32_t domid) = 0;
 

@@ -129,6 +129,10 @@ absl::StatusOr<std::unique_ptr<ToolstackChild>> ToolstackChild::Start(
   plan.SetDescriptor(0, their_stdin);
   plan.SetDescriptor(1, their_stdout);
   plan.SetDescriptor(2, messages);
+  // It also reports a failure before it destroys its copy, and gives that up if nobody can read the
+  // report. With an end of its own its words go into the pipe whoever is dead. Last: what is dup'ed
+  // before must not be overwritten.
+  plan.SetDescriptor(3, our_stdout);
   pid_t pid = 0;
   errno = plan.Spawn(command, &pid);
   if (errno != 0) return Failed(absl::StrCat("`", name, "` can not be started"));

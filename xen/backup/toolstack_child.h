@@ -20,8 +20,9 @@
 namespace haven {
 
 // A command of the toolstack as a child in a session of its own, so that no signal of ours reaches
-// it. We hold the only other ends of its stdin and stdout: when this process dies, however it does,
-// the child reads end-of-file. Its messages go to memory that outlives neither of us. SIGPIPE is
+// it. We hold the only writing end of its stdin: when this process dies, however it does, the child
+// reads end-of-file. What it writes to its stdout then is read by nobody and fails nothing, as it
+// has a reading end of its own. Its messages go to memory that outlives neither of us. SIGPIPE is
 // ignored in this process. One thread.
 class ToolstackChild {
  public:

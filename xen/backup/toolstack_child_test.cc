@@ -3,9 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
@@ -128,6 +132,27 @@ TEST_F(ToolstackChildTest, NoOtherChildKeepsThePipesOpen) {
   const auto second = Shell("sleep 60");
   first->CloseStdin();
   EXPECT_TRUE(first->Expect("end", TimeLimit(kLong)).ok());
+}
+
+// As xl does before it destroys its copy, and not if the report fails.
+TEST_F(ToolstackChildTest, ItCanReportToOneThatIsDead) {
+  std::string folder = ::testing::TempDir() + "/toolstack-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  const std::string unmade = folder + "/unmade";
+  const pid_t session = fork();
+  ASSERT_GE(session, 0);
+  if (session == 0) {
+    const auto child = Shell("printf x; read word; printf report && : >" + unmade);
+    const bool heard = child->Expect("x", TimeLimit(kLong)).ok();
+    kill(getpid(), heard ? SIGKILL : SIGTERM);
+  }
+  int ended = 0;
+  ASSERT_EQ(waitpid(session, &ended, 0), session);
+  EXPECT_EQ(WTERMSIG(ended), SIGKILL);
+  const TimeLimit limit(kLong);
+  while (access(unmade.c_str(), F_OK) != 0 && !limit.Passed()) poll(nullptr, 0, 1);
+  EXPECT_EQ(access(unmade.c_str(), F_OK), 0);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_F(ToolstackChildTest, ItsSignalsAndSessionAreItsOwn) {

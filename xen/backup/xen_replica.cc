@@ -96,13 +96,13 @@ absl::StatusOr<XenState> XenReplica::Parse(std::span<const std::byte> bytes) con
 
 absl::Status XenReplica::CheckStillWaits() const {
   if (parts_.toolstack->Ended()) {
-    return absl::InvalidArgumentError(
+    return absl::AbortedError(
         absl::StrCat("the toolstack's process ", parts_.toolstack->pid(),
                      ", which keeps the copy, has ended: ", parts_.toolstack->Messages()));
   }
   HAVEN_ASSIGN_OR_RETURN(const DomainState now, parts_.host->StateOf(parts_.domid));
   if (now == DomainState::kWaiting) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
+  return absl::AbortedError(absl::StrCat(
       "domain ", parts_.domid, ", the copy, ",
       now == DomainState::kGone ? "was destroyed" : "was unpaused", " by somebody else"));
 }
@@ -111,8 +111,8 @@ absl::Status XenReplica::CheckState(std::span<const std::byte> state) const {
   absl::Status checked = Parse(state).status();
   if (checked.ok()) checked = CheckStillWaits();
   if (checked.ok()) return checked;
-  return absl::InvalidArgumentError(
-      absl::StrCat("state of guest ", parts_.config.name, ": ", checked.message()));
+  return absl::Status(checked.code(),
+                      absl::StrCat("state of guest ", parts_.config.name, ": ", checked.message()));
 }
 
 absl::Status XenReplica::Prepare(std::span<const std::byte> state) {
@@ -122,7 +122,12 @@ absl::Status XenReplica::Prepare(std::span<const std::byte> state) {
   };
   const absl::StatusOr<XenState> parsed = Parse(state);
   if (!parsed.ok()) return failed(parsed.status());
-  absl::Status set = parts_.host->SetTsc(parts_.domid, parsed->tsc);
+  // The context brings its processors up: if somebody has unpaused it they would run before the
+  // register says that they may.
+  const absl::StatusOr<DomainState> now = parts_.host->StateOf(parts_.domid);
+  absl::Status set = now.status();
+  if (set.ok() && *now == DomainState::kRunning) set = parts_.host->Pause(parts_.domid);
+  if (set.ok()) set = parts_.host->SetTsc(parts_.domid, parsed->tsc);
   if (set.ok()) set = SetGuestParams(*parsed);
   if (set.ok()) set = parts_.host->SetHvmContext(parts_.domid, parsed->hvm_context);
   return set.ok() ? set : failed(set);
@@ -190,28 +195,27 @@ absl::Status XenReplica::Abandon() {
     HAVEN_RETURN_IF_ERROR(parts_.toolstack->Kill());
   }
   HAVEN_ASSIGN_OR_RETURN(const DomainState left, parts_.host->StateOf(parts_.domid));
-  if (left != DomainState::kGone) HAVEN_RETURN_IF_ERROR(DestroyByHand());
+  if (left != DomainState::kGone) {
+    HAVEN_RETURN_IF_ERROR(DestroyLeftCopy(*parts_.host, parts_.options, parts_.domid));
+  }
   abandoned_ = true;
   return absl::OkStatus();
 }
 
-// For a copy whose toolstack's process has died before its time.
-absl::Status XenReplica::DestroyByHand() {
-  std::vector<std::string> command = parts_.options.toolstack;
+absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options, uint32_t domid) {
+  std::vector<std::string> command = options.toolstack;
   command.push_back("destroy");
-  command.push_back(absl::StrCat(parts_.domid));
+  command.push_back(absl::StrCat(domid));
   absl::StatusOr<std::unique_ptr<ToolstackChild>> toolstack =
       ToolstackChild::Start(std::move(command));
   if (toolstack.ok()) {
-    (*toolstack)->Wait(TimeLimit(parts_.options.destroy_timeout)).status().IgnoreError();
+    (*toolstack)->Wait(TimeLimit(options.destroy_timeout)).status().IgnoreError();
   }
-  HAVEN_ASSIGN_OR_RETURN(const DomainState left, parts_.host->StateOf(parts_.domid));
+  HAVEN_ASSIGN_OR_RETURN(const DomainState left, host.StateOf(domid));
   if (left == DomainState::kGone) return absl::OkStatus();
-  HAVEN_LOG(kWarning, "xen") << "guest " << parts_.config.name
-                             << ": the toolstack does not destroy "
-                             << "its copy, domain " << parts_.domid
+  HAVEN_LOG(kWarning, "xen") << "the toolstack does not destroy a copy, domain " << domid
                              << "; destroyed without it, its devices may be left";
-  return parts_.host->Destroy(parts_.domid);
+  return host.Destroy(domid);
 }
 
 }  // namespace haven

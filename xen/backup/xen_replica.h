@@ -47,8 +47,8 @@ class XenReplica final : public ReplicaDomain {
   absl::Status Map(std::vector<uint64_t> ram, uint64_t frame_count);
 
   const GuestMemory& memory() const override;
-  // Also InvalidArgument if the copy has been taken away under us: destroyed, or let run, or its
-  // toolstack's process was killed.
+  // Aborted if the copy has been taken away under us: destroyed, or let run, or its toolstack's
+  // process was killed.
   absl::Status CheckState(std::span<const std::byte> state) const override;
   absl::Status Prepare(std::span<const std::byte> state) override;
   absl::Status Run() override;
@@ -61,7 +61,6 @@ class XenReplica final : public ReplicaDomain {
   pid_t toolstack_pid() const { return parts_.toolstack->pid(); }
 
  private:
-  absl::Status DestroyByHand();
   absl::Status CheckStillWaits() const;
   absl::Status SetGuestParams(const XenState& state);
   absl::StatusOr<XenState> Parse(std::span<const std::byte> bytes) const;
@@ -75,6 +74,10 @@ class XenReplica final : public ReplicaDomain {
   bool abandoned_ = false;
   std::unique_ptr<AfterRun> after_run_;
 };
+
+// Destroys a copy whose toolstack's process can not do it any more: by the toolstack, devices
+// included, else by the hypervisor alone.
+absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options, uint32_t domid);
 
 }  // namespace haven
 

@@ -45,7 +45,10 @@ class XenReplicaHost final : public ReplicaHost {
       if (!absl::SimpleAtoi(entry, &domid)) continue;
       // One that has no name, or has just gone, is not the one.
       const absl::StatusOr<std::string> found = store_->Read(NamePath(domid));
-      if (found.ok() && *found == name) return domid;
+      if (!found.ok() || *found != name) continue;
+      // The store may keep the name of one that only the hypervisor has destroyed.
+      HAVEN_ASSIGN_OR_RETURN(const DomainState state, StateOf(domid));
+      if (state != DomainState::kGone) return domid;
     }
     return absl::NotFoundError(absl::StrCat("there is no domain \"", name, "\" here"));
   }
@@ -57,6 +60,11 @@ class XenReplicaHost final : public ReplicaHost {
     // The hypervisor names the next domain if there is none of this number.
     if (found != 1 || info.domid != domid || info.dying) return DomainState::kGone;
     return info.paused ? DomainState::kWaiting : DomainState::kRunning;
+  }
+
+  absl::Status Pause(uint32_t domid) override {
+    if (xc_domain_pause(xc_.get(), domid) != 0) return Refused(domid, "xc_domain_pause");
+    return absl::OkStatus();
   }
 
   absl::StatusOr<std::unique_ptr<ForeignMapper>> MapperFor(uint32_t domid) override {

@@ -180,16 +180,29 @@ TEST_F(XenReplicaTest, WhatTheHypervisorRefusesIsAnErrorOfPrepare) {
 TEST_F(XenReplicaTest, AnEpochIsNotTakenForACopyThatIsGone) {
   std::unique_ptr<XenReplica> replica = Good();
   world_->destroyed = true;
+  EXPECT_TRUE(absl::IsAborted(replica->CheckState(State())));
   EXPECT_THAT(std::string(replica->CheckState(State()).message()), HasSubstr("was destroyed"));
   world_->destroyed = false;
   world_->running = true;
+  EXPECT_TRUE(absl::IsAborted(replica->CheckState(State())));
   EXPECT_THAT(std::string(replica->CheckState(State()).message()), HasSubstr("was unpaused"));
   world_->running = false;
   EXPECT_TRUE(replica->CheckState(State()).ok());
   kill(replica->toolstack_pid(), SIGKILL);
   absl::Status checked;
   while (checked.ok()) checked = replica->CheckState(State());
+  EXPECT_TRUE(absl::IsAborted(checked));
   EXPECT_THAT(std::string(checked.message()), HasSubstr("has ended"));
+}
+
+TEST_F(XenReplicaTest, ACopyThatWasUnpausedDoesNotRunBeforeItsTime) {
+  const std::unique_ptr<XenReplica> replica = Good();
+  world_->running = true;
+  EXPECT_TRUE(replica->Prepare(State()).ok());
+  EXPECT_EQ(world_->Calls().front(), "pause");
+  EXPECT_FALSE(world_->running);
+  EXPECT_TRUE(replica->Run().ok());
+  EXPECT_TRUE(world_->running);
 }
 
 TEST_F(XenReplicaTest, ADestroyedCopyDoesNotRun) {
