@@ -96,6 +96,8 @@ EngineOptions OptionsOf(const GroupRecord& record, const GroupDirectory& directo
   protocol.progress_ns = std::max(protocol.progress_ns, protocol.detect_ns);
   protocol.protected_age_ns = std::max(protocol.protected_age_ns, protocol.detect_ns);
   protocol.open_deadline_ns = std::max(protocol.open_deadline_ns, 5 * protocol.detect_ns);
+  // The guests stop for it once more, and the backup has to commit that.
+  protocol.handover_ns = std::max(protocol.handover_ns, 5 * protocol.detect_ns);
   protocol.rearm_ns = record.rearm_us * kNsPerUs;
   protocol.pause_budget_ns = record.pause_budget_us * kNsPerUs;
   options.backup_address = record.backup_address;

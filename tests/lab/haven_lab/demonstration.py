@@ -147,7 +147,11 @@ class Demonstration:
     def _promotion_events(self):
         events = self._pair.events(self._pair.b)
         begun = [at for at, event in enumerate(events) if event["to"] == "promoting" and event["from"] != "promoting"]
-        return events[begun[-1] :] if begun else []
+        if not begun:
+            return []
+        # The engine of the promoted copy goes on in the same file.
+        ended = [at for at in range(begun[-1], len(events)) if events[at]["to"] == "promoted"]
+        return events[begun[-1] : ended[0] + 1 if ended else None]
 
     def _engine_lines(self):
         status = self._pair.status(self._pair.a)

@@ -86,7 +86,8 @@ class XenPair:
             self.listen(host)
 
     def listen(self, host, *words):
-        """Makes a host one that takes copies."""
+        """Makes a host one that takes copies. Of a guard that its power cut ended nobody will know how."""
+        self._guards.pop(host.name, None)
         host.run(["mkdir", "-p", DIRECTORY])
         host.put(_PSK, self._psk, mode=0o600)
         command = [ENGINE, "backup", f"--directory={DIRECTORY}", f"--node={host.name}", f"--listen={self._address(host)}"]
@@ -177,7 +178,9 @@ class XenPair:
 
     def events(self, host, group="g1"):
         try:
-            return [json.loads(line) for line in host.get(f"{DIRECTORY}/{group}.events").decode().splitlines()]
+            said = host.get(f"{DIRECTORY}/{group}.events").decode()
+            # The last line may be on its way.
+            return [json.loads(line) for line in said[: said.rfind("\n") + 1].splitlines()]
         except OSError:
             return []
 
@@ -210,7 +213,6 @@ class XenPair:
     def replace(self, host):
         """A blank host in the place of one whose power was cut, with a listener."""
         self.lab.restore(host.name)
-        self._guards.pop(host.name, None)
         self.listen(host)
 
     def promotions(self, host):

@@ -138,7 +138,7 @@ class Comparison:
         pair, report = self.pair, self._report
         pair.protect(self.guest)
         pair.wait_until_protected(3)
-        watch = pair.b.start(["chrt", "-f", "1", "xen_watch", "g1--incoming", "60"])
+        watch = pair.b.start(["chrt", "-f", "1", "xen_watch", "g1--incoming", str(_WAIT_S)])
         watch.wait_for_output("paused", _WAIT_S)
         cut_s = time.time()
         pair.a.power_cut()
@@ -218,14 +218,14 @@ class Comparison:
         wire = f"/tmp/transport send {pair.a.address('rail0')} {_PORT}"
         sender = pair.b.start(["xl", "remus", "-F", "-d", "-n", "-i", str(interval_ms), "-s", "", "g1", wire])
         pair.wait_for(lambda: "g1--incoming" in pair.domains(pair.a), "xl remus to build its copy", _WAIT_S)
-        first = pair.b.start(["xen_watch", "g1", "120"])
+        first = pair.b.start(["xen_watch", "g1", str(_WAIT_S)])
         first.wait_for_output("(?s)(suspended.*){3}", _WAIT_S)
         first.kill()
         return sender, receiver
 
     def _end_of_file(self, receiver):
         pair = self.pair
-        watch = pair.a.start(["chrt", "-f", "1", "xen_watch", "g1--incoming", "60"])
+        watch = pair.a.start(["chrt", "-f", "1", "xen_watch", "g1--incoming", str(_WAIT_S)])
         watch.wait_for_output("paused|running", _WAIT_S)
         pair.b.run("pkill -9 -x transport; xl destroy g1", check=False)
         # Both by the clock of a.
