@@ -16,6 +16,8 @@ _SHELL_PORT = 2323
 _FILE_PORT = 8765
 # A host's processor is emulated, and shared with whatever else the machine does.
 _CREATE_TIMEOUT_S = 600
+# Each of a protected guest's answers waits for an epoch, the acknowledgements of TCP among them.
+_GIVE_TIMEOUT_S = 180
 
 
 class XenGuest:
@@ -73,17 +75,17 @@ class XenGuest:
         """Until it has told of this turn."""
         wait_until(lambda: self.turns(host) >= turn, timeout_s, f"turn {turn} of guest {self.name}", interval_s=1)
 
-    def shell(self, client, line, check=True):
+    def shell(self, client, line, check=True, timeout_s=60):
         """Carries out a line in the guest, asked for by a host of its network; what it prints."""
-        words = f"timeout 60 busybox nc {self.address} {_SHELL_PORT}"
-        return client.run(["bash", "-c", words], stdin=f"{line}\nexit\n", check=check).out
+        words = f"timeout {timeout_s} busybox nc {self.address} {_SHELL_PORT}"
+        return client.run(["bash", "-c", words], stdin=f"{line}\nexit\n", check=check, timeout_s=timeout_s + 30).out
 
     def give(self, client, path, to):
         """Copies a file of a host of its network into the guest."""
         size = int(client.run(["stat", "-c", "%s", path]).out)
         server = client.start(["busybox", "httpd", "-f", "-p", str(_FILE_PORT), "-h", os.path.dirname(path)])
         url = f"http://{client.address('guests')}:{_FILE_PORT}/{os.path.basename(path)}"
-        said = self.shell(client, f"until wget -q -O {to} {url}; do sleep 0.2; done; wc -c <{to}")
+        said = self.shell(client, f"until wget -q -O {to} {url}; do sleep 0.2; done; wc -c <{to}", timeout_s=_GIVE_TIMEOUT_S)
         server.kill()
         if said.split() != [str(size)]:
             raise AssertionError(f"{path} has {size} bytes; in guest {self.name}: {said}")

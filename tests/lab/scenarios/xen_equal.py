@@ -31,7 +31,7 @@ def _pages(host):
     return dict(line.split() for line in host.get(_FILE).decode().splitlines())
 
 
-@scenario("xen-equal", "after a commit, with the guest stopped, every page of the waiting copy equals the guest's", hosts=XEN_PAIR, in_tests_run=False, rounds=2)
+@scenario("xen-equal", "after a commit, with the guest stopped, every page of the waiting copy equals the guest's", hosts=XEN_PAIR, rounds=2)
 def equal(lab, report, rounds):
     pair = XenPair(lab)
     pair.start()

@@ -136,7 +136,7 @@ class Life:
         self._visible.check("in the end")
 
 
-@scenario("xen-life", "engine and guard of a protected guest die, it is unprotected and protected again, its old host comes back", hosts=XEN_PAIR, in_tests_run=False)
+@scenario("xen-life", "engine and guard of a protected guest die, it is unprotected and protected again, its old host comes back", hosts=XEN_PAIR)
 def life(lab, report):
     world = Life(lab, report)
     world.first()
@@ -210,7 +210,7 @@ class Ends:
         report.check(f"{what}: nothing is left of it on either host", True)
 
 
-@scenario("xen-ends", "a protected guest reboots, shuts down, crashes; its group moves to another node", hosts=XEN_PAIR, in_tests_run=False)
+@scenario("xen-ends", "a protected guest reboots, shuts down, crashes; its group moves to another node", hosts=XEN_PAIR)
 def ends(lab, report):
     a, b = lab.host("a"), lab.host("b")
     world = Ends(lab, report)

@@ -12,7 +12,7 @@ _SAVE_TIMEOUT_S = 300
 _EPOCHS = 2
 
 
-@scenario("xen-save", "a protected guest is saved with xl save -c: that is noticed, it goes on, and outlives its host", hosts=XEN_PAIR, in_tests_run=False)
+@scenario("xen-save", "a protected guest is saved with xl save -c: that is noticed, it goes on, and outlives its host", hosts=XEN_PAIR)
 def save(lab, report):
     pair = XenPair(lab)
     pair.start()
