@@ -40,7 +40,7 @@ def links(lab, report):
     pair.stop()
 
 
-@scenario("rdma-links-all", "every length of cut, each way, and every share of loss", in_tests_run=False)
+@scenario("rdma-links-all", "every length of cut, each way, and every share of loss")
 def links_all(lab, report):
     pair = Pair(lab, report, Settings(guest=_GUEST, detect=f"{_DETECT_ALL_S}s", rearm="13s", pause_budget="13s"))
     pair.start()
@@ -55,7 +55,7 @@ def links_all(lab, report):
     pair.stop()
 
 
-@scenario("rdma-links-long", "every length of cut, each way, with a shorter detection time: the arbiter decides", in_tests_run=False)
+@scenario("rdma-links-long", "every length of cut, each way, with a shorter detection time: the arbiter decides")
 def links_long(lab, report):
     pair = Pair(lab, report, Settings(guest=_GUEST, detect="400ms", rearm="400ms", pause_budget="2s"))
     pair.start()

@@ -17,7 +17,7 @@ _GUEST = f"mem={_GUEST_MB}M,fill=1,dirty=100,output=20,vcpus=1"
 _PLAIN = (f"--psk={PSK}", "--codec=off")
 
 
-@scenario("rdma-seal", "a recorder on the wire finds the guest's bytes, and none of them with --seal", in_tests_run=False)
+@scenario("rdma-seal", "a recorder on the wire finds the guest's bytes, and none of them with --seal")
 def seal(lab, report):
     lab.host("b").put(_SCRIPT, (pathlib.Path(__file__).parent / "in_host" / "wire_search.py").read_bytes())
     lab.host("a").put(_SCRIPT, (pathlib.Path(__file__).parent / "in_host" / "wire_search.py").read_bytes())
