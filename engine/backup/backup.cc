@@ -180,8 +180,7 @@ void Backup::OnBadEpoch() {
 
 void Backup::OnCopyLost(int64_t now_ns) {
   if (!Receiving() || HAVEN_MUTANT(kKeepLostCopy) || copy_lost_) return OnBadEpoch();
-  if (link_up_) actions_.CloseLink();
-  link_up_ = false;
+  DropLink();
   copy_lost_ = true;
   copy_lost_ns_ = now_ns;
   actions_.SendDrop(session_, "the copy is lost");
@@ -203,18 +202,21 @@ void Backup::OnApplied(Epoch epoch, const absl::Status& status) {
   if (state_ == State::kApplying) FinishApply();
 }
 
-// The replica is of no use as a guest, but may still be one as a base.
-void Backup::Retire(const char* cause, int64_t now_ns) {
+void Backup::DropLink() {
   if (link_up_) actions_.CloseLink();
   link_up_ = false;
+}
+
+// The replica is of no use as a guest, but may still be one as a base.
+void Backup::Retire(const char* cause, int64_t now_ns) {
+  DropLink();
   stale_until_ns_ = now_ns + config_.keep_ns;
   poll_at_ns_ = now_ns + config_.register_poll_ns;
   SetState(State::kStale, cause);
 }
 
 void Backup::Abandon(const char* cause) {
-  if (link_up_) actions_.CloseLink();
-  link_up_ = false;
+  DropLink();
   SetState(State::kAbandoning, cause);
   actions_.Abandon();
 }

@@ -112,6 +112,7 @@ class Backup {
  private:
   void Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_ns);
   void Commit(Epoch epoch, EpochKind kind);
+  void DropLink();
   bool MayClaim() const;
   void Claim(const char* cause, int64_t now_ns);
   void AskPromotion(int64_t now_ns);

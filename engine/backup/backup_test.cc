@@ -82,11 +82,16 @@ class BackupTest : public ::testing::Test {
     backup_.OnApplied(epoch, absl::OkStatus());
   }
 
-  // A replica that the register names.
-  void Standby() {
+  // A session with its first link.
+  void Linked() {
     backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
     backup_.OnLinkRequest(kSession, 1, now_ns_);
     backup_.OnLinkUp(1, now_ns_);
+  }
+
+  // A replica that the register names.
+  void Standby() {
+    Linked();
     Commit(1);
     backup_.OnTick(now_ns_);
     Answer(Verdict::kGranted, Value(RegisterMode::kPromotable, kSession));
@@ -288,9 +293,7 @@ TEST_F(BackupTest, ALostCopyWhosePromotionIsRefusedIsLookedAfter) {
 
 // `promotable` may have been granted after the register was read.
 TEST_F(BackupTest, AnAnswerFromBeforeItsLossEndsNoCopy) {
-  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
-  backup_.OnLinkRequest(kSession, 1, now_ns_);
-  backup_.OnLinkUp(1, now_ns_);
+  Linked();
   Commit(1);
   Pass(0);
   now_ns_ += 1;
@@ -314,9 +317,7 @@ TEST_F(BackupTest, ALostCopyTakesNeitherALinkNorAnotherSession) {
 }
 
 TEST_F(BackupTest, ACopyLostBeforeItWasWholeGoesAtOnce) {
-  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
-  backup_.OnLinkRequest(kSession, 1, now_ns_);
-  backup_.OnLinkUp(1, now_ns_);
+  Linked();
   backup_.OnCopyLost(now_ns_);
   recorder_.Take();
   Pass(0);
@@ -339,9 +340,7 @@ TEST_F(BackupTest, AReplicaOfASilentPrimaryGoesWhenTheRegisterSaysThatNobodyIsPr
 }
 
 TEST_F(BackupTest, AnAnswerFromBeforeTheSilenceEndsNoReplica) {
-  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
-  backup_.OnLinkRequest(kSession, 1, now_ns_);
-  backup_.OnLinkUp(1, now_ns_);
+  Linked();
   Commit(1);
   backup_.OnTick(now_ns_);
   EXPECT_THAT(recorder_.Take(), Contains("ask"));
@@ -396,9 +395,7 @@ TEST_F(BackupTest, AnIncompleteReplicaOfASilentPrimaryGoesOnTheRegistersWordOnly
 }
 
 TEST_F(BackupTest, AnIncompleteReplicaWhosePrimaryIsBackIsStillIncomplete) {
-  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
-  backup_.OnLinkRequest(kSession, 1, now_ns_);
-  backup_.OnLinkUp(1, now_ns_);
+  Linked();
   backup_.OnVerified(1, EpochKind::kSync, now_ns_);
   backup_.OnApplied(1, absl::OkStatus());
   backup_.OnDrop(kSession, DropReason::kInternal, now_ns_);
@@ -414,9 +411,7 @@ TEST_F(BackupTest, AnIncompleteReplicaWhosePrimaryIsBackIsStillIncomplete) {
 }
 
 TEST_F(BackupTest, AnIncompleteReplicaIsNeverPromoted) {
-  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
-  backup_.OnLinkRequest(kSession, 1, now_ns_);
-  backup_.OnLinkUp(1, now_ns_);
+  Linked();
   backup_.OnVerified(1, EpochKind::kSync, now_ns_);
   Pass(10 * config_.detect_ns);
   EXPECT_TRUE(absl::IsFailedPrecondition(backup_.Promote(now_ns_)));

@@ -101,7 +101,7 @@ void TakeDown(ReplicaHost& host, const std::string& waiting_name, ToolstackChild
     toolstack.Wait(TimeLimit(absl::Seconds(1))).status().IgnoreError();
   }
   const absl::StatusOr<uint32_t> left = host.FindDomain(waiting_name);
-  if (left.ok()) DestroyLeftCopy(host, options, *left).IgnoreError();
+  if (left.ok()) DestroyLeftCopy(host, options, waiting_name, *left).IgnoreError();
 }
 
 // Why the toolstack failed, in its words; too little memory has a code of its own.

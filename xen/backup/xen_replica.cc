@@ -196,13 +196,15 @@ absl::Status XenReplica::Abandon() {
   }
   HAVEN_ASSIGN_OR_RETURN(const DomainState left, parts_.host->StateOf(parts_.domid));
   if (left != DomainState::kGone) {
-    HAVEN_RETURN_IF_ERROR(DestroyLeftCopy(*parts_.host, parts_.options, parts_.domid));
+    HAVEN_RETURN_IF_ERROR(
+        DestroyLeftCopy(*parts_.host, parts_.options, parts_.config.name, parts_.domid));
   }
   abandoned_ = true;
   return absl::OkStatus();
 }
 
-absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options, uint32_t domid) {
+absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options,
+                             const std::string& guest, uint32_t domid) {
   std::vector<std::string> command = options.toolstack;
   command.push_back("destroy");
   command.push_back(absl::StrCat(domid));
@@ -213,7 +215,8 @@ absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options
   }
   HAVEN_ASSIGN_OR_RETURN(const DomainState left, host.StateOf(domid));
   if (left == DomainState::kGone) return absl::OkStatus();
-  HAVEN_LOG(kWarning, "xen") << "the toolstack does not destroy a copy, domain " << domid
+  HAVEN_LOG(kWarning, "xen") << "guest " << guest
+                             << ": the toolstack does not destroy its copy, domain " << domid
                              << "; destroyed without it, its devices may be left";
   return host.Destroy(domid);
 }

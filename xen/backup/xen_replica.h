@@ -77,7 +77,8 @@ class XenReplica final : public ReplicaDomain {
 
 // Destroys a copy whose toolstack's process can not do it any more: by the toolstack, devices
 // included, else by the hypervisor alone.
-absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options, uint32_t domid);
+absl::Status DestroyLeftCopy(ReplicaHost& host, const XenReplicaOptions& options,
+                             const std::string& guest, uint32_t domid);
 
 }  // namespace haven
 
