@@ -42,7 +42,8 @@ struct LinkFailed {
 struct MessageArrived {
   ControlMessage message;
 };
-// The control channel is gone; the link may still work.
+// The control channel is gone. The link may still work: while it is up, Send() has the channel
+// opened again.
 struct ChannelLost {
   absl::Status cause;
 };
@@ -66,6 +67,8 @@ class BackupConnector {
   // Ends the session on this side: connections closed, memory given back.
   virtual void DropSession() = 0;
   // Sends if there is a channel; a message that can not be sent is lost, which the protocol allows.
+  // Without a channel while a link is up, another one is opened meanwhile: heartbeats on it are
+  // what the backup hears first after a cut of the network that the link does not survive.
   virtual void Send(const ControlMessage& message) = 0;
   // The next event, if there is one. Never blocks.
   virtual std::optional<ConnectorEvent> Next() = 0;

@@ -104,9 +104,10 @@ absl::StatusOr<Arrival> SessionDoor::Hear(int connection) {
   HAVEN_ASSIGN_OR_RETURN(arrival.first, HearFirst(*arrival.channel, limit, *stop_));
   if (std::holds_alternative<Hello>(arrival.first)) return arrival;
   if (std::holds_alternative<LinkRequest>(arrival.first)) return arrival;
+  if (std::holds_alternative<LinkReady>(arrival.first)) return arrival;
   return absl::DataLossError(absl::StrCat(arrival.channel->Describe(), " begins with ",
                                           ControlMessageName(arrival.first),
-                                          " instead of Hello or LinkRequest"));
+                                          " instead of Hello, LinkRequest or LinkReady"));
 }
 
 void SessionDoor::Hand(Arrival arrival) {

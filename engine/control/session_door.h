@@ -26,7 +26,7 @@ namespace haven {
 // A connection whose peer is authenticated and has said what it wants.
 struct Arrival {
   std::unique_ptr<ControlChannel> channel;
-  ControlMessage first;  // A Hello or a LinkRequest.
+  ControlMessage first;  // A Hello, a LinkRequest or a LinkReady.
 };
 
 // Receives connections at one address and hears what each wants, away from the thread that serves a

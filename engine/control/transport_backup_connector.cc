@@ -71,7 +71,11 @@ void TransportBackupConnector::Submit(Worker::Job job) {
 void TransportBackupConnector::Fail(const absl::Status& cause) {
   const Opening opening = std::exchange(opening_, Opening::kNothing);
   if (opening == Opening::kNothing) return;
-  if (opening == Opening::kSession) {
+  if (opening == Opening::kChannel) {
+    // Tried again by and by; if the process is gone, the link tells.
+    HAVEN_LOG(kWarning, "control") << "group=" << options_.hello.group
+                                   << " no new control channel to the backup: " << cause.message();
+  } else if (opening == Opening::kSession) {
     events_.push_back(SessionFailed{opening_session_, cause});
   } else if (absl::IsNotFound(cause)) {
     events_.push_back(
@@ -177,6 +181,33 @@ void TransportBackupConnector::TakeLanes(uint64_t attempt, const LinkOffer& offe
   Send(LinkReady{offer.session, offer.link});
 }
 
+void TransportBackupConnector::OpenChannel() {
+  if (lanes_.data == nullptr || opening_ != Opening::kNothing) return;
+  if (left_out_ > 0) {
+    --left_out_;
+    return;
+  }
+  left_out_ = leave_out_ = std::min(2 * leave_out_ + 1, kMaxLeftOut);
+  if (!Begin(Opening::kChannel)) return;
+  Submit([this, attempt = attempt_, session = session_]() mutable -> Worker::Finish {
+    absl::StatusOr<std::unique_ptr<ControlChannel>> dialed =
+        DialAgain(transport_, options_, *session);
+    return [this, attempt, channel = std::move(dialed)]() mutable {
+      TakeChannel(attempt, std::move(channel));
+    };
+  });
+}
+
+void TransportBackupConnector::TakeChannel(
+    uint64_t attempt, absl::StatusOr<std::unique_ptr<ControlChannel>> channel) {
+  // Of no use to the next link, which will ask on one of its own.
+  if (attempt != attempt_) return;
+  if (!channel.ok()) return Fail(channel.status());
+  if (!SetChannel(*std::move(channel))) return;
+  opening_ = Opening::kNothing;
+  Send(LinkReady{session_->memory.session, opening_link_});
+}
+
 void TransportBackupConnector::CloseLink() {
   Supersede();
   pump_.ClearLane();
@@ -223,7 +254,7 @@ void TransportBackupConnector::LoseChannel(const absl::Status& cause) {
 }
 
 void TransportBackupConnector::Send(const ControlMessage& message) {
-  if (channel_ == nullptr) return;
+  if (channel_ == nullptr) return OpenChannel();
   const absl::Status sent = SendMessage(*channel_, message, kSendTimeout);
   if (!sent.ok()) LoseChannel(sent);
 }
@@ -244,6 +275,7 @@ void TransportBackupConnector::Receive() {
     // If there is more, it is buffered, or the descriptor is readable still.
     if (readable_.has_value()) readable_ = channel_->buffered();
     if (!message->has_value()) return;
+    left_out_ = leave_out_ = 0;
     if (taken == kMaxMessagesPerCall) {
       return LoseChannel(absl::DataLossError(
           absl::StrCat(channel_->Describe(), " floods the channel with messages without use")));

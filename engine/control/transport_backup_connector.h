@@ -38,6 +38,8 @@ class TransportBackupConnector final : public BackupConnector {
   static constexpr absl::Duration kSendTimeout = absl::Milliseconds(2);
   // Messages without use to the caller that one Next() takes; a channel with more counts as lost.
   static constexpr int kMaxMessagesPerCall = 64;
+  // Messages left out at most between two attempts to open a lost channel again.
+  static constexpr uint32_t kMaxLeftOut = 63;
 
   // All that is passed in outlives the object. InvalidArgument: options do not fit together;
   // ResourceExhausted: no thread or descriptor.
@@ -72,6 +74,7 @@ class TransportBackupConnector final : public BackupConnector {
     kLinkWay,     // In the worker: connecting if needed, offering the peer block.
     kAwaitOffer,  // LinkRequest was sent.
     kLanes,       // In the worker: connecting the lanes.
+    kChannel,     // In the worker: connecting again, while the link goes on.
   };
 
   TransportBackupConnector(Transport& transport, DialOptions options, HeartbeatPump& pump,
@@ -85,6 +88,8 @@ class TransportBackupConnector final : public BackupConnector {
   void TakeLinkWay(uint64_t attempt, absl::StatusOr<LinkWay> way);
   void TakeOffer(const LinkOffer& offer);
   void TakeLanes(uint64_t attempt, const LinkOffer& offer, absl::StatusOr<LinkLanes> lanes);
+  void OpenChannel();
+  void TakeChannel(uint64_t attempt, absl::StatusOr<std::unique_ptr<ControlChannel>> channel);
   bool SetChannel(std::unique_ptr<ControlChannel> channel);
   void CloseChannel();
   void LoseChannel(const absl::Status& cause);
@@ -101,7 +106,7 @@ class TransportBackupConnector final : public BackupConnector {
   Opening opening_ = Opening::kNothing;
   std::shared_ptr<Cancel> cancel_;
   SessionId opening_session_ = kNoSession;
-  LinkNumber opening_link_ = kNoLink;
+  LinkNumber opening_link_ = kNoLink;  // Open, if lanes_ are there.
   // The backup has prepared lanes on this channel that nobody took: the next link needs a new one,
   // on which none are left over.
   bool lanes_left_over_ = false;
@@ -110,6 +115,10 @@ class TransportBackupConnector final : public BackupConnector {
   std::shared_ptr<PrimarySession> session_;
   std::unique_ptr<ControlChannel> channel_;
   std::optional<bool> readable_;
+  // A channel that is lost again before the backup says anything on it is opened more and more
+  // seldom: so many messages are left out first, of that many.
+  uint32_t left_out_ = 0;
+  uint32_t leave_out_ = 0;
   LinkLanes lanes_;
   std::deque<ConnectorEvent> events_;
 

@@ -306,8 +306,83 @@ class OpeningLinkTest : public TransportBackupConnectorTest {
     }));
     return request;
   }
+  // The process is there, and its end of the channel is gone.
+  void LoseChannel() {
+    channel_.reset();
+    Expect<ChannelLost>();
+  }
+  // The next connection to the session's process, which begins with LinkReady.
+  void MeetAgain(LinkNumber link) {
+    channel_ = Accept(*session_listener_);
+    LinkReady ready;
+    ASSERT_TRUE(WaitFor([&] {
+      connector_->Next();
+      const auto message = ReceiveMessage(*channel_);
+      HAVEN_CHECK_OK(message);
+      if (!message->has_value()) return false;
+      ready = std::get<LinkReady>(**message);
+      return true;
+    }));
+    EXPECT_EQ(ready, (LinkReady{kSession, link}));
+  }
+  HeartbeatMessage Beat(HeartbeatSender sender) {
+    return {.session = kSession, .sender = sender, .state = 1, .counter = 1};
+  }
   std::string LinkFailure() { return std::string(Expect<LinkFailed>().cause.message()); }
 };
+
+TEST_F(OpeningLinkTest, ALostChannelIsOpenedAgainWhileTheLinkGoesOn) {
+  Say(*channel_, MakeOffer(AskForLink(4)));
+  const LinkOpened link = Expect<LinkOpened>();
+  LoseChannel();
+  connector_->Send(Beat(HeartbeatSender::kPrimary));
+  MeetAgain(4);
+  EXPECT_EQ(connector_->data_link(), link.data);
+  connector_->Send(Beat(HeartbeatSender::kPrimary));
+  EXPECT_EQ(Receive<HeartbeatMessage>(*channel_), Beat(HeartbeatSender::kPrimary));
+  Say(*channel_, Beat(HeartbeatSender::kBackup));
+  Expect<MessageArrived>();
+}
+
+TEST_F(OpeningLinkTest, WithoutALinkAChannelIsOpenedWithTheNextOneOnly) {
+  LoseChannel();
+  connector_->Send(Beat(HeartbeatSender::kPrimary));
+  connector_->OpenLink(2);
+  channel_ = Accept(*session_listener_);
+  EXPECT_EQ(AwaitRequest(*channel_).link, 2u);
+}
+
+TEST_F(OpeningLinkTest, AChannelOnWhichNothingIsSaidIsOpenedMoreAndMoreSeldom) {
+  Say(*channel_, MakeOffer(AskForLink(1)));
+  Expect<LinkOpened>();
+  // So many messages are sent in vain before the one that has it opened again.
+  for (const int left_out : {0, 1, 3, 7}) {
+    LoseChannel();
+    for (int i = 0; i < left_out; ++i) connector_->Send(Beat(HeartbeatSender::kPrimary));
+    EXPECT_FALSE(session_listener_->Accept()->has_value()) << left_out;
+    connector_->Send(Beat(HeartbeatSender::kPrimary));
+    MeetAgain(1);
+  }
+  Say(*channel_, Beat(HeartbeatSender::kBackup));
+  Expect<MessageArrived>();
+  LoseChannel();
+  connector_->Send(Beat(HeartbeatSender::kPrimary));
+  MeetAgain(1);
+}
+
+TEST_F(OpeningLinkTest, ALinkThatNobodyCanDialAgainGoesOn) {
+  Say(*channel_, MakeOffer(AskForLink(1)));
+  const LinkOpened link = Expect<LinkOpened>();
+  LoseChannel();
+  session_listener_.reset();
+  for (int i = 0; i < 3; ++i) connector_->Send(Beat(HeartbeatSender::kPrimary));
+  PollSet poll = *PollSet::Create();
+  ASSERT_TRUE(poll.Add(connector_->fd()).ok());
+  ASSERT_TRUE(poll.WaitUntil(SystemClock::Get().NowNs() + 10 * kNsPerSecond)) << "the attempt ends";
+  EXPECT_FALSE(connector_->Next().has_value());
+  EXPECT_EQ(connector_->data_link(), link.data);
+  EXPECT_FALSE(connector_->has_channel());
+}
 
 TEST_F(OpeningLinkTest, AnOfferOfAnotherNumberOfLanes) {
   LinkOffer offer = MakeOffer(AskForLink(1));

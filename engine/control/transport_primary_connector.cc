@@ -98,6 +98,7 @@ void TransportPrimaryConnector::TakeAccepted(Candidate candidate, Welcome welcom
     return;
   }
   session_ = welcome.session;
+  newest_link_ = kNoLink;
   lanes_left_over_ = false;
   welcome.journal_region = ToBlob(*journal);
   welcome.session_address = door_.address();
@@ -120,6 +121,8 @@ void TransportPrimaryConnector::TakeArrivals() {
       TakeHello(std::move(arrival->channel), *hello);
     } else if (const auto* request = std::get_if<LinkRequest>(&arrival->first)) {
       TakeLinkRequest(std::move(arrival->channel), *request);
+    } else if (const auto* ready = std::get_if<LinkReady>(&arrival->first)) {
+      TakeLinkReady(std::move(arrival->channel), *ready);
     }
   }
 }

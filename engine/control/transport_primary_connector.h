@@ -46,8 +46,8 @@ struct PrimaryConnectorOptions {
 // the door's threads; the owner's thread waits in Revoke() alone.
 //
 // There is one channel to the primary. A connection to the session's address takes its place only
-// when its first message was checked: a LinkRequest names the running session, a Hello fits the
-// terms and is then accepted. Others are refused and change nothing.
+// when its first message was checked: a LinkRequest names the running session, a LinkReady its
+// newest link, a Hello fits the terms and is then accepted. Others are refused and change nothing.
 //
 // On a transport whose links can not prove by their end alone that nothing lands any more, Revoke()
 // needs a link: so when the links are closed the lane of the heartbeats is kept, unused, until the
@@ -126,6 +126,10 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   void FailLink(const absl::Status& cause);
   void TakeAsked(std::unique_ptr<ControlChannel> channel, const LinkAsked& asked,
                  const absl::Status& attached, const absl::StatusOr<RemoteRegion>& peer_block);
+  bool Refused(ControlChannel& asker, SessionId session);
+  void TakeLinkReady(std::unique_ptr<ControlChannel> channel, const LinkReady& ready);
+  void TakeAgain(std::unique_ptr<ControlChannel> channel, const LinkReady& ready,
+                 const absl::Status& attached);
   void TakePrepared(uint64_t attempt, const absl::StatusOr<LinkOffer>& offer);
   void TakeLanes(uint64_t attempt, Lanes lanes);
 
@@ -156,6 +160,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
 
   // The link that is being opened. A result that comes for another attempt is dropped.
   uint64_t attempt_ = 0;
+  LinkNumber newest_link_ = kNoLink;  // Of those asked for in the session.
   LinkNumber opening_link_ = kNoLink;
   std::shared_ptr<Cancel> cancel_;
   Asked asked_;

@@ -283,6 +283,34 @@ TEST_F(TransportPrimaryConnectorTest, ARequestForAnotherSessionChangesNothing) {
   Expect<PrimarySaid>();
 }
 
+TEST_F(TransportPrimaryConnectorTest, AChannelForTheLinkThereIsTakesTheOldOnesPlace) {
+  AcceptFirst();
+  const LinkMade made = MakeLink(3);
+  const std::unique_ptr<ControlChannel> old = std::exchange(channel_, Dial(LinkReady{kSession, 3}));
+  EXPECT_TRUE(IsClosed(*old));
+  EXPECT_EQ(connector_->data_link(), made.data);
+  connector_->Send(Drop{kSession, DropReason::kInternal, "heard"});
+  EXPECT_EQ(Receive<Drop>(*channel_).message, "heard");
+  Say(*channel_, Handover{kSession, 5});
+  Expect<PrimarySaid>();
+  // The next link is made on it.
+  ASSERT_TRUE(plain_.Attach(*endpoint_, *channel_).ok());
+  EXPECT_EQ(MakeLink(4).number, 4u);
+}
+
+TEST_F(TransportPrimaryConnectorTest, AChannelForAnotherLinkOrSessionChangesNothing) {
+  AcceptFirst();
+  MakeLink(3);
+  for (const LinkReady& ready : {LinkReady{kSession, 2}, LinkReady{kSession, 4}}) {
+    EXPECT_TRUE(IsClosed(*Dial(ready))) << ready.link;
+  }
+  const std::unique_ptr<ControlChannel> stranger = Dial(LinkReady{kSession + 1, 3});
+  EXPECT_EQ(Receive<Refuse>(*stranger).code, RefuseCode::kNotReady);
+  EXPECT_TRUE(IsClosed(*stranger));
+  Say(*channel_, Handover{kSession, 5});
+  Expect<PrimarySaid>();
+}
+
 TEST_F(TransportPrimaryConnectorTest, AFloodOfUselessMessagesEndsTheChannel) {
   AcceptFirst();
   // All of them fit into the channel before one is read.

@@ -65,24 +65,28 @@ void TransportPrimaryConnector::FailLink(const absl::Status& cause) {
   if (number != kNoLink) events_.push_back(LinkUnmade{number, cause});
 }
 
+// Whether `asker` does not mean the running session, and was told so.
+bool TransportPrimaryConnector::Refused(ControlChannel& asker, SessionId session) {
+  if (session == session_) return false;
+  const ::haven::Refuse refuse = {
+      RefuseCode::kNotReady,
+      absl::StrCat("this process serves group ", terms_.group, " in session ", absl::Hex(session_),
+                   ", not in ", absl::Hex(session))};
+  SendMessage(asker, refuse, kSendTimeout).IgnoreError();
+  return true;
+}
+
 // `channel`: a new connection, whose first message this is; null: the channel there is.
 void TransportPrimaryConnector::TakeLinkRequest(std::unique_ptr<ControlChannel> channel,
                                                 const LinkRequest& request) {
-  ControlChannel& asker = channel != nullptr ? *channel : *channel_;
-  if (request.session != session_) {
-    const ::haven::Refuse refuse = {
-        RefuseCode::kNotReady,
-        absl::StrCat("this process serves group ", terms_.group, " in session ",
-                     absl::Hex(session_), ", not in ", absl::Hex(request.session))};
-    SendMessage(asker, refuse, kSendTimeout).IgnoreError();
-    return;
-  }
+  if (Refused(channel != nullptr ? *channel : *channel_, request.session)) return;
   if (channel == nullptr && lanes_left_over_) {
     return LoseChannel(absl::FailedPreconditionError(
         absl::StrCat(channel_->Describe(), " asks for link ", request.link,
                      " where lanes of the one before are left over")));
   }
   Supersede();
+  newest_link_ = request.link;
   const LinkAsked asked = {request.session, request.link};
   const bool submitted = worker_->Submit([this, asked, blob = FromBlob(request.peer_region),
                                           fresh = std::move(channel)]() mutable -> Worker::Finish {
@@ -129,6 +133,36 @@ void TransportPrimaryConnector::TakeAsked(std::unique_ptr<ControlChannel> channe
   if (asked.session != session_) return;
   asked_ = Asked{asked.number, *peer_block};
   events_.push_back(asked);
+}
+
+// The primary has lost the channel and not the link.
+void TransportPrimaryConnector::TakeLinkReady(std::unique_ptr<ControlChannel> channel,
+                                              const LinkReady& ready) {
+  // Said too late: the primary has asked for another link since, on a channel of its own.
+  if (Refused(*channel, ready.session) || ready.link != newest_link_) return;
+  const bool submitted =
+      worker_->Submit([this, ready, fresh = std::move(channel)]() mutable -> Worker::Finish {
+        const absl::Status attached = transport_.Attach(*memory_->endpoint, *fresh);
+        return [this, ready, attached, from = std::move(fresh)]() mutable {
+          TakeAgain(std::move(from), ready, attached);
+        };
+      });
+  if (!submitted) {
+    HAVEN_LOG(kWarning, "control")
+        << "group=" << terms_.group << " too much is under way: a new channel was not looked at";
+  }
+}
+
+void TransportPrimaryConnector::TakeAgain(std::unique_ptr<ControlChannel> channel,
+                                          const LinkReady& ready, const absl::Status& attached) {
+  if (!attached.ok()) {
+    HAVEN_LOG(kWarning, "control") << "group=" << terms_.group << " refuses the new channel "
+                                   << channel->Describe() << ": " << attached;
+    return;
+  }
+  if (ready.session != session_ || ready.link != newest_link_) return;
+  SetChannel(std::move(channel));
+  lanes_left_over_ = false;
 }
 
 void TransportPrimaryConnector::OfferLink(LinkOffer offer) {

@@ -265,6 +265,7 @@ void SimEngine::DropSession() {
 
 void SimEngine::Send(const ControlMessage& message) {
   if (!life_.Acts()) return;
+  if (channel_ == nullptr) return OpenChannel();
   SimChannel::Send(channel_, host_, [weak = peer_, channel = channel_, message] {
     if (const auto session = weak.lock()) session->TakeMessage(channel, message);
   });

@@ -89,6 +89,7 @@ class SimEngine final : public BackupConnector,
   void KeepAck();
   void Call(uint64_t attempt, bool parked);
   void AskForLink(LinkNumber number, uint64_t attempt);
+  void OpenChannel();
   bool Reachable() const;
   std::shared_ptr<SimLink> MakeLink(SimPath path, std::function<void()> wake);
 
@@ -116,6 +117,8 @@ class SimEngine final : public BackupConnector,
   std::shared_ptr<SimChannel> calling_;  // Until it is answered.
   std::shared_ptr<SimChannel> channel_;
   bool lanes_left_over_ = false;
+  LinkNumber open_link_ = kNoLink;  // Whose lanes there are.
+  bool opening_channel_ = false;
   std::weak_ptr<SimSession> peer_;
   std::weak_ptr<SimSession> parked_;  // Of the last session: asked first for the next one.
   SimLanes lanes_;

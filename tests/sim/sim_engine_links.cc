@@ -73,14 +73,35 @@ void SimEngine::TakeOffer(uint64_t attempt, const LinkOffer& offer, SimLanes lan
   if (attempt != attempt_) return lanes.Destroy();
   lanes_left_over_ = false;
   lanes_ = std::move(lanes);
+  open_link_ = offer.link;
   Push(LinkOpened{offer.link, lanes_.data.get(), lanes_.beats.get(), offer.committed_epoch,
                   offer.next_position, offer.ring_tail});
+}
+
+// TransportBackupConnector::OpenChannel.
+void SimEngine::OpenChannel() {
+  if (lanes_.data == nullptr || std::exchange(opening_channel_, true)) return;
+  const std::weak_ptr<SimEngine> weak = weak_from_this();
+  shared_.network.scheduler().After(shared_.network.DelayNs(), [weak, attempt = attempt_] {
+    const std::shared_ptr<SimEngine> engine = weak.lock();
+    if (engine == nullptr || attempt != engine->attempt_) return;
+    engine->opening_channel_ = false;
+    if (!engine->Reachable() || engine->peer_.expired()) return;
+    engine->channel_ = std::make_shared<SimChannel>(engine->shared_.network);
+    SimChannel::Send(engine->channel_, engine->host_,
+                     [weak, peer = engine->peer_, channel = engine->channel_,
+                      session = engine->memory_.session, link = engine->open_link_] {
+                       const std::shared_ptr<SimSession> target = peer.lock();
+                       if (target != nullptr) target->TakeLinkReady(session, link, weak, channel);
+                     });
+  });
 }
 
 void SimEngine::CloseLink() {
   if (!life_.Acts()) return;
   KeepAck();
   ++attempt_;
+  opening_channel_ = false;
   pump_.ClearLane();
   lanes_.Destroy();
   std::erase_if(events_, [](const ConnectorEvent& event) {

@@ -188,9 +188,18 @@ void SimSession::TakeLinkRequest(SessionId session, LinkNumber link,
   channel_ = std::move(channel);
   engine_ = engine;
   link_attempt_ = attempt;
+  newest_link_ = link;
   remote_ = std::move(remote);
   peer_block_ = *engine->fabric().Export(engine->peer_block());
   Push(LinkAsked{session, link});
+}
+
+void SimSession::TakeLinkReady(SessionId session, LinkNumber link, std::weak_ptr<SimEngine> engine,
+                               std::shared_ptr<SimChannel> channel) {
+  if (session != driver_->backup().session() || link != newest_link_) return channel->Close();
+  if (channel_ != nullptr) channel_->Close();
+  channel_ = std::move(channel);
+  engine_ = std::move(engine);
 }
 
 void SimSession::TakeMessage(const std::shared_ptr<SimChannel>& channel,
@@ -202,6 +211,7 @@ void SimSession::Accept(const Welcome& welcome) {
   if (!life_.Acts()) return;
   if (channel_ != nullptr) channel_->Close();
   const SimCall call = std::exchange(caller_, SimCall{});
+  newest_link_ = kNoLink;
   channel_ = call.channel;
   engine_ = call.engine;
   SimChannel::Send(channel_, host_, [welcome, call, weak = weak_from_this()] {

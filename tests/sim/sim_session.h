@@ -51,6 +51,8 @@ class SimSession final : public PrimaryConnector,
   void TakeHello(const SimCall& call);
   void TakeLinkRequest(SessionId session, LinkNumber link, std::shared_ptr<SimEngine> engine,
                        uint64_t attempt, std::shared_ptr<SimChannel> channel, SimLanes remote);
+  void TakeLinkReady(SessionId session, LinkNumber link, std::weak_ptr<SimEngine> engine,
+                     std::shared_ptr<SimChannel> channel);
   void TakeMessage(const std::shared_ptr<SimChannel>& channel, const ControlMessage& message);
 
   // Newest committed state of a guest in this session.
@@ -97,7 +99,8 @@ class SimSession final : public PrimaryConnector,
   std::weak_ptr<SimEngine> engine_;  // At the other end of the channel.
   std::weak_ptr<SimEngine> writer_;  // The last one that had a link.
   uint64_t link_attempt_ = 0;
-  SimLanes remote_;  // The engine's ends, until they are joined.
+  LinkNumber newest_link_ = kNoLink;  // Of those asked for in the session.
+  SimLanes remote_;                   // The engine's ends, until they are joined.
   SimLanes lanes_;
   RemoteRegion peer_block_;
   std::deque<PrimaryEvent> events_;
