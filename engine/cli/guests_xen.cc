@@ -79,6 +79,9 @@ class HeldDomain final : public Domain {
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override {
     return inner_->FetchAndClearDirty(bitmap);
   }
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override {
+    return inner_->FetchDirty(bitmap);
+  }
   absl::StatusOr<uint64_t> CountDirty() override { return inner_->CountDirty(); }
   void DisableLogDirty() override { inner_->DisableLogDirty(); }
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override {

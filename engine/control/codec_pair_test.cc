@@ -35,6 +35,8 @@ TEST_P(CodecPairTest, ThePromotedCopyIsWhole) {
   EXPECT_GT(status.codec.memory_bytes, 100 * kPageBytes);
   if (GetParam() != CodecMode::kAuto) {
     EXPECT_GT(status.codec.coded_epochs, 0u);
+    EXPECT_GT(status.counters.kept_logs, 0u);
+    EXPECT_LT(status.counters.kept_logs, status.counters.epochs);
     // A few bytes change in each page.
     EXPECT_LT(status.epoch.wire_bytes, status.epoch.pages * kPageBytes / 4);
   }

@@ -99,6 +99,13 @@ absl::Status TestGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   return absl::OkStatus();
 }
 
+absl::Status TestGuest::FetchDirty(std::span<uint64_t> bitmap) {
+  HAVEN_CHECK(logging_);
+  HAVEN_RETURN_IF_ERROR(CheckMemory());
+  MergeDirtyLog(dirty_, bitmap);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<uint64_t> TestGuest::CountDirty() {
   HAVEN_CHECK(logging_);
   return CountSet(dirty_);

@@ -70,7 +70,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   uint64_t step() const { return step_; }
   // From now on it has other memory than memory() says. Any thread.
   void ChangeMemory() { changed_ = true; }
-  // How often its dirty log was fetched. Any thread.
+  // How often its dirty log was fetched and cleared. Any thread.
   uint64_t fetches() const { return fetches_; }
 
   // Domain.
@@ -78,6 +78,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   const GuestMemory& memory() const override { return pages_.memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override;
   absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override { logging_ = false; }
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;

@@ -227,6 +227,7 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
                                             codec_.get(), seal_.get());
   shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_,
                                             seal_ == nullptr ? nullptr : &seal_->records());
+  log_keeper_ = LogKeeper(DirtyMark() / 2);
   counters_.sync_pages = 0;
   primary_.OnSession(session, true, opened.base_accepted && log_was_on, now_ns);
 }
@@ -341,10 +342,7 @@ void PrimaryDriver::CheckMark(int64_t now_ns) {
   mark_interval_ns_ = options_.mark_check_ns;
   next_mark_ns_ = now_ns + mark_interval_ns_;
   if (!MarkApplies()) return;
-  const uint64_t mark =
-      options_.dirty_mark_pages != 0
-          ? options_.dirty_mark_pages
-          : uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
+  const uint64_t mark = DirtyMark();
   const absl::StatusOr<uint64_t> dirty = CountDirty(mark);
   if (!dirty.ok()) return;  // The next checkpoint meets it again and acts on it.
   if (*dirty >= mark) return primary_.OnDirtyMark(now_ns);
@@ -355,6 +353,11 @@ void PrimaryDriver::CheckMark(int64_t now_ns) {
   const int64_t far_ns = options_.mark_check_ns + std::max(share_ns, room * kNsPerDirtyPage);
   mark_interval_ns_ = std::min(far_ns, kMarkCheckMaxNs);
   next_mark_ns_ = now_ns + mark_interval_ns_;
+}
+
+uint64_t PrimaryDriver::DirtyMark() const {
+  if (options_.dirty_mark_pages != 0) return options_.dirty_mark_pages;
+  return uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
 }
 
 // What the next epoch would carry. The logs are only looked at: after each fetch the guests fault
@@ -368,9 +371,7 @@ absl::StatusOr<uint64_t> PrimaryDriver::CountDirty(uint64_t mark) {
   const uint64_t pending = sets_->CountPending();
   if (pending == 0 || pending + logged < mark) return pending + logged;
   // A failed epoch's pages that were dirtied again count twice; only a fetch tells which.
-  const FetchResult fetched = builder_->Fetch();
-  NoteLostLog(fetched);
-  HAVEN_RETURN_IF_ERROR(fetched.status);
+  HAVEN_RETURN_IF_ERROR(FetchAndClear().status);
   return sets_->CountPending();
 }
 

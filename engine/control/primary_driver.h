@@ -22,6 +22,7 @@
 #include "engine/primary/domain.h"
 #include "engine/primary/epoch_builder.h"
 #include "engine/primary/epoch_shipper.h"
+#include "engine/primary/log_keeper.h"
 #include "engine/primary/output_buffer.h"
 #include "engine/primary/phase_times.h"
 #include "engine/primary/primary.h"
@@ -58,6 +59,7 @@ struct PrimaryCounters {
   uint64_t total_zero_pages = 0;
   uint64_t total_wire_bytes = 0;
   uint64_t links = 0;
+  uint64_t kept_logs = 0;    // Checkpoints that have left the logs of dirty pages as they were.
   uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what a re-arm cost,
   uint64_t delta_bytes = 0;  // ... and on the wire.
   int64_t last_pause_ns = 0;
@@ -153,6 +155,9 @@ class PrimaryDriver : private PrimaryActions {
   void CheckLife(int64_t now_ns);
   void CheckMemory();
   void NoteLostLog(const FetchResult& fetched);
+  FetchResult FetchAndClear();
+  FetchResult FetchForCheckpoint();
+  uint64_t DirtyMark() const;
   void RunTimers(int64_t now_ns);
   void CheckMark(int64_t now_ns);
   absl::StatusOr<uint64_t> CountDirty(uint64_t mark);
@@ -177,6 +182,7 @@ class PrimaryDriver : private PrimaryActions {
   std::unique_ptr<SealStage> seal_;  // Null: the session is not sealed.
   std::unique_ptr<EpochBuilder> builder_;
   std::unique_ptr<EpochShipper> shipper_;
+  LogKeeper log_keeper_{0};
   std::unique_ptr<PhaseTimes> times_;
   Link* beat_link_ = nullptr;
   bool log_dirty_ = false;

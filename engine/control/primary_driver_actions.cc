@@ -53,13 +53,43 @@ void PrimaryDriver::OpenOutput() { QueueOutput(OutputOp::kOpen, output_.OpenAll(
 
 void PrimaryDriver::RebuildOutput() { QueueOutput(OutputOp::kRebuild, output_.Rebuild()); }
 
+FetchResult PrimaryDriver::FetchAndClear() {
+  const FetchResult fetched = builder_->Fetch();
+  NoteLostLog(fetched);
+  log_keeper_.OnCleared();
+  return fetched;
+}
+
+FetchResult PrimaryDriver::FetchForCheckpoint() {
+  if (!log_keeper_.Keep()) {
+    const FetchResult fetched = builder_->Fetch();
+    NoteLostLog(fetched);
+    log_keeper_.OnFetched(/*pages=*/0, /*kept=*/false);
+    return fetched;
+  }
+  FetchResult fetched = builder_->Fetch(EpochBuilder::Log::kKeep);
+  NoteLostLog(fetched);
+  if (!fetched.status.ok()) return fetched;
+  const uint64_t pages = sets_->CountPending();
+  const bool kept = log_keeper_.Fits(pages);
+  log_keeper_.OnFetched(pages, kept);
+  if (kept) {
+    ++counters_.kept_logs;
+    return fetched;
+  }
+  const int64_t looked_ns = fetched.bitmap_ns;
+  fetched = builder_->Fetch();
+  NoteLostLog(fetched);
+  fetched.bitmap_ns += looked_ns;
+  return fetched;
+}
+
 void PrimaryDriver::Capture(EpochKind kind) {
   HAVEN_CHECK(builder_ != nullptr);
   const bool checkpoint = kind == EpochKind::kCheckpoint;
   if (checkpoint) times_->Record(Phase::kSuspend, clock_.NowNs() - suspend_ns_);
   CaptureReport report;
-  const FetchResult fetched = builder_->Fetch();
-  NoteLostLog(fetched);
+  const FetchResult fetched = checkpoint ? FetchForCheckpoint() : FetchAndClear();
   if (!fetched.status.ok()) {
     last_error_ = fetched.status;
     report.result = CaptureReport::Result::kFailed;
@@ -100,6 +130,7 @@ void PrimaryDriver::Send(const SendOrder& order) {
   if (order.kind == EpochKind::kCheckpoint) {
     times_->Record(Phase::kEncode, encoded.encode_ns);
     ++counters_.epochs;
+    log_keeper_.OnEncoded(encoded.wire_bytes, encoded.coded);
   }
   counters_.last_wire_bytes = encoded.wire_bytes;
   if (std::exchange(first_of_link_, false)) {

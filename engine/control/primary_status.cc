@@ -152,6 +152,7 @@ StatusSnapshot PrimaryStatus::Take() {
   if (driver_->codec() != nullptr) snapshot.codec = DescribeCodec(*driver_->codec());
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;
+  snapshot.counters.kept_logs = counters.kept_logs;
   snapshot.counters.delta_pages = counters.delta_pages;
   snapshot.counters.delta_bytes = counters.delta_bytes;
   snapshot.counters.total_pages = counters.total_pages;

@@ -97,6 +97,7 @@ void TransferCounters(Io& io, Value& value) {
   io.Field("applied_pages", value.applied_pages);
   io.Field("received_bytes", value.received_bytes);
   io.Field("turned_away", value.turned_away);
+  io.Field("kept_logs", value.kept_logs);
 }
 
 template <typename Io, typename Value>

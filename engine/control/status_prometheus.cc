@@ -109,6 +109,9 @@ void PrometheusText::Group::Epochs(const StatusSnapshot& s, const StatusReading&
           static_cast<double>(s.sync.pages_left));
   }
   Counter("haven_links_total", "Links opened.", s.counters.links);
+  Counter("haven_kept_logs_total",
+          "Checkpoints that did not clear the log of dirty pages: the guest is spared its faults.",
+          s.counters.kept_logs);
 }
 
 void PrometheusText::Group::Primary(const StatusSnapshot& s) {

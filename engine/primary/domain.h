@@ -46,6 +46,10 @@ class Domain {
   // gone.
   virtual absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) = 0;
 
+  // The same, but may leave the log as it is: then the next fetch has these pages again, and what
+  // is written until then. The guest does not fault on them meanwhile. Errors as above.
+  virtual absl::Status FetchDirty(std::span<uint64_t> bitmap) { return FetchAndClearDirty(bitmap); }
+
   // How many pages the log has now, a few more if pages that are not RAM are among them. Clears
   // nothing, and costs the guest much less than a fetch, after which it faults again on what it
   // writes. A log that was lost counts as it is: the next fetch tells. Errors mean nothing more

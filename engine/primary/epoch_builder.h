@@ -55,6 +55,7 @@ struct CaptureResult {
 
 struct EncodeResult {
   EpochTotals totals;
+  bool coded = false;       // By the codec.
   uint64_t zero_pages = 0;  // Pages that travel without their bytes.
   uint64_t wire_bytes = 0;  // Of all chunks, headers included.
   int64_t encode_ns = 0;
@@ -82,8 +83,10 @@ class EpochBuilder {
                uint32_t slot_bytes, CopyPool& pool, const Clock& clock, CodecStage* codec = nullptr,
                SealStage* seal = nullptr);
 
-  // Fetches and clears the dirty logs of all domains into `sets`.
-  FetchResult Fetch();
+  // Fetches the dirty logs of all domains into `sets`, and clears them; with kKeep they may stay as
+  // they are (Domain::FetchDirty).
+  enum class Log : uint8_t { kClear, kKeep };
+  FetchResult Fetch(Log log = Log::kClear);
 
   // Plans what is pending, in at most `slot_limit` slots (bounded by max_slots() as well), copies
   // the pages to staging and, for a checkpoint, captures the states. A checkpoint takes all that is

@@ -11,11 +11,13 @@
 
 namespace haven {
 
-FetchResult EpochBuilder::Fetch() {
+FetchResult EpochBuilder::Fetch(Log log) {
   FetchResult result;
   const int64_t begin_ns = clock_.NowNs();
   for (size_t i = 0; i < domains_.size(); ++i) {
-    absl::Status status = domains_[i]->FetchAndClearDirty(sets_.Pending(i));
+    const std::span<uint64_t> pending = sets_.Pending(i);
+    absl::Status status = log == Log::kKeep ? domains_[i]->FetchDirty(pending)
+                                            : domains_[i]->FetchAndClearDirty(pending);
     if (absl::IsAborted(status)) {
       sets_.MarkAll(i);
       result.lost_log = true;
@@ -89,7 +91,8 @@ EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
   ChunkIdentity own = identity;
   own.kind = kind_;
   image_slots_.clear();
-  if (codec_ != nullptr && codec_->Choose(plan_)) {
+  const bool coded = codec_ != nullptr && codec_->Choose(plan_);
+  if (coded) {
     EncodeCoded(own);
   } else {
     EncodePlain(own);
@@ -100,6 +103,7 @@ EncodeResult EpochBuilder::Encode(const ChunkIdentity& identity) {
   }
   stage_ = Stage::kEncoded;
   EncodeResult result = Sum();
+  result.coded = coded;
   result.encode_ns = clock_.NowNs() - begin_ns;
   if (codec_ != nullptr) codec_->NoteEncoded(plan_.pages(), result.wire_bytes, result.encode_ns);
   return result;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_engine.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -97,7 +98,9 @@ void SimEngine::NoteCheckpoint() {
     const std::optional<SimState> committed = peer->Committed(primary.session(), i);
     // A log that was lost since says that every page may be dirty.
     if (!committed.has_value() || committed->capture < group_.all_dirty_capture()) return;
-    written += group_.guests()[i]->PagesSince(committed->step);
+    // A log that was kept has what was committed already.
+    SimGuest& guest = *group_.guests()[i];
+    written += guest.PagesSince(std::min(committed->step, guest.FetchedSince(committed->step)));
   }
   shared_.guests.checks.OnCheckpoint(driver_->counters().last_pages, written);
 }

@@ -37,6 +37,9 @@ class SimEngineGuest final : public Domain, public SuspendMethod {
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override {
     return life_.Acts() ? guest_.FetchAndClearDirty(bitmap) : SimDead();
   }
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override {
+    return life_.Acts() ? guest_.FetchDirty(bitmap) : SimDead();
+  }
   absl::StatusOr<uint64_t> CountDirty() override {
     if (!life_.Acts()) return SimDead();
     return guest_.CountDirty();

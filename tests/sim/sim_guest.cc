@@ -8,6 +8,7 @@
 
 #include "engine/base/byte_order.h"
 #include "engine/base/check.h"
+#include "engine/base/status_macros.h"
 
 namespace haven {
 
@@ -73,10 +74,19 @@ absl::Status SimGuest::EnableLogDirty() {
   logging_ = true;
   log_lost_ = false;
   std::fill(dirty_.begin(), dirty_.end(), 0);
+  cleared_at_ = fetched_at_ = step_;
+  kept_fetches_.clear();
   return absl::OkStatus();
 }
 
 absl::Status SimGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
+  HAVEN_RETURN_IF_ERROR(FetchDirty(bitmap));
+  std::fill(dirty_.begin(), dirty_.end(), 0);
+  cleared_at_ = step_;
+  return absl::OkStatus();
+}
+
+absl::Status SimGuest::FetchDirty(std::span<uint64_t> bitmap) {
   SimGuestWorld& world = group_.world();
   HAVEN_CHECK(logging_);
   if (end_ == DomainEnd::kVanished) return Gone();
@@ -86,12 +96,24 @@ absl::Status SimGuest::FetchAndClearDirty(std::span<uint64_t> bitmap) {
   }
   const bool lost_now = world.chances.Happens(SimGuestFault::kLogLost);
   const bool lost = std::exchange(log_lost_, false) || lost_now;
-  if (lost) group_.LoseLog();
-  for (size_t i = 0; i < dirty_.size(); ++i) {
-    if (!lost) bitmap[i] |= dirty_[i];
-    dirty_[i] = 0;
+  if (cleared_at_ < std::exchange(fetched_at_, step_))
+    kept_fetches_.push_back({step_, cleared_at_});
+  if (lost) {
+    group_.LoseLog();
+    // On again, and empty.
+    std::fill(dirty_.begin(), dirty_.end(), 0);
+    cleared_at_ = step_;
+    return absl::AbortedError("simulated: log-dirty was taken away");
   }
-  return lost ? absl::AbortedError("simulated: log-dirty was taken away") : absl::OkStatus();
+  for (size_t i = 0; i < dirty_.size(); ++i) bitmap[i] |= dirty_[i];
+  return absl::OkStatus();
+}
+
+uint64_t SimGuest::FetchedSince(uint64_t step) {
+  while (!kept_fetches_.empty() && kept_fetches_.front().step < step) kept_fetches_.pop_front();
+  uint64_t since = UINT64_MAX;
+  for (const KeptFetch& fetch : kept_fetches_) since = std::min(since, fetch.cleared_at);
+  return since;
 }
 
 // What has happened to the log between two fetches is only found by the second.

@@ -5,6 +5,7 @@
 #define HAVEN_TESTS_SIM_SIM_GUEST_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -53,6 +54,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   const GuestMemory& memory() const override { return memory_->view(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override;
   absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override { logging_ = false; }
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
@@ -70,6 +72,9 @@ class SimGuest final : public Domain, public SuspendMethod {
   // Pages written by the guest after this step of its life.
   uint64_t PagesSince(uint64_t step) const;
   uint64_t step() const { return step_; }
+  // What was fetched at this step or later was written after the step returned: before the last
+  // fetch, too, where the log was kept. UINT64_MAX: none of it was.
+  uint64_t FetchedSince(uint64_t step);
   // Becomes the guest that this state and memory describe.
   void Adopt(const SimState& state, std::unique_ptr<SimGuestMemory> memory);
 
@@ -85,6 +90,14 @@ class SimGuest final : public Domain, public SuspendMethod {
   DomainEnd end_ = DomainEnd::kNone;
   bool logging_ = false;
   bool log_lost_ = false;  // Since the last fetch.
+  uint64_t cleared_at_ = 0;
+  uint64_t fetched_at_ = 0;
+  // Steps of fetches from a log that had been kept, and of when it was cleared before.
+  struct KeptFetch {
+    uint64_t step = 0;
+    uint64_t cleared_at = 0;
+  };
+  std::deque<KeptFetch> kept_fetches_;
   bool suspended_ = false;
   uint64_t suspend_request_ = 0;
   uint64_t step_ = 0;

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/fd.h"
+#include "engine/base/status_macros.h"
 #include "engine/replica/identity.h"
 #include "xen/base/domain_control.h"
 #include "xen/base/foreign_mapper.h"
@@ -77,6 +78,11 @@ class FakeDomainControl final : public XenDomainControl {
     return absl::OkStatus();
   }
   absl::StatusOr<std::span<const uint64_t>> LogDirtyClean(bool stopped) override {
+    HAVEN_ASSIGN_OR_RETURN(const std::span<const uint64_t> dirty, LogDirtyPeek(stopped));
+    std::fill(log.begin(), log.end(), false);
+    return dirty;
+  }
+  absl::StatusOr<std::span<const uint64_t>> LogDirtyPeek(bool stopped) override {
     if (!error.ok()) return error;
     if (no_memory) return absl::DataLossError("ENOMEM");
     last_clean_stopped = stopped;
@@ -84,7 +90,6 @@ class FakeDomainControl final : public XenDomainControl {
     for (size_t i = 0; i < log.size() && logging; ++i) {
       if (log[i]) words[i / 64] |= uint64_t{1} << (i % 64);
     }
-    std::fill(log.begin(), log.end(), false);
     return std::span<const uint64_t>(words);
   }
   absl::StatusOr<uint64_t> LogDirtyCount() override {

@@ -127,16 +127,11 @@ class XcDomainControl final : public XenDomainControl {
   }
 
   absl::StatusOr<std::span<const uint64_t>> LogDirtyClean(bool stopped) override {
-    HAVEN_CHECK(log_ != nullptr);
-    const long long done =
-        xc_logdirty_control(xc_.get(), domid_, XEN_DOMCTL_SHADOW_OP_CLEAN, log_->get(), log_frames_,
-                            stopped ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, nullptr);
-    if (done < 0) return LogError("xc_logdirty_control(CLEAN)");
-    if (static_cast<uint64_t>(done) != log_frames_) {
-      return absl::InternalError(absl::StrCat(Name(), ": the log of dirty frames covers ", done,
-                                              " frames instead of ", log_frames_));
-    }
-    return std::span<const uint64_t>(log_->words(), (log_frames_ + 63) / 64);
+    return ReadLog(XEN_DOMCTL_SHADOW_OP_CLEAN, stopped, "xc_logdirty_control(CLEAN)");
+  }
+
+  absl::StatusOr<std::span<const uint64_t>> LogDirtyPeek(bool stopped) override {
+    return ReadLog(XEN_DOMCTL_SHADOW_OP_PEEK, stopped, "xc_logdirty_control(PEEK)");
   }
 
   absl::StatusOr<uint64_t> LogDirtyCount() override {
@@ -233,6 +228,20 @@ class XcDomainControl final : public XenDomainControl {
         absl::StrFormat("%s: %s failed: errno=%d (%s)", Name(), call, error, std::strerror(error)));
     errno = error;
     return status;
+  }
+
+  absl::StatusOr<std::span<const uint64_t>> ReadLog(unsigned operation, bool stopped,
+                                                    const char* call) {
+    HAVEN_CHECK(log_ != nullptr);
+    const long long done =
+        xc_logdirty_control(xc_.get(), domid_, operation, log_->get(), log_frames_,
+                            stopped ? XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL : 0, nullptr);
+    if (done < 0) return LogError(call);
+    if (static_cast<uint64_t>(done) != log_frames_) {
+      return absl::InternalError(absl::StrCat(Name(), ": the log of dirty frames covers ", done,
+                                              " frames instead of ", log_frames_));
+    }
+    return std::span<const uint64_t>(log_->words(), (log_frames_ + 63) / 64);
   }
 
   absl::Status LogError(const char* call) const {

@@ -70,9 +70,11 @@ absl::StatusOr<uint64_t> LogDirty::Count() {
   return std::min(frames, frame_count_);
 }
 
-absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped) {
+absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped, After after) {
   HAVEN_RETURN_IF_ERROR(CheckEnabled());
-  const absl::StatusOr<std::span<const uint64_t>> words = control_.LogDirtyClean(stopped);
+  const bool keep = after == After::kKeep;
+  const absl::StatusOr<std::span<const uint64_t>> words =
+      keep ? control_.LogDirtyPeek(stopped) : control_.LogDirtyClean(stopped);
   if (absl::IsDataLoss(words.status())) return Restart("the hypervisor had no memory for the log");
   HAVEN_RETURN_IF_ERROR(words.status());
   MergeDirtyLog(*words, bitmap);
@@ -80,7 +82,7 @@ absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped) {
     return Restart(
         "somebody else has used it (xl save, migrate or remus of a protected guest does)");
   }
-  return control_.MarkDirty(canary_);
+  return keep ? absl::OkStatus() : control_.MarkDirty(canary_);
 }
 
 // Off and on again, also if it is on: a log that had no memory once stays useless until then.

@@ -15,7 +15,7 @@ namespace haven {
 // A domain's log of dirty frames, and the certainty that nobody else has taken anything out of it.
 //
 // Any toolstack action on the same domain (xl save, migrate, remus) clears the log, or turns it off
-// and on again, without a word. So after every fetch one frame that nobody writes is marked as
+// and on again, without a word. So when it was cleared one frame that nobody writes is marked as
 // dirty, the canary: if it is not in the next fetch, the log was touched in between. One thread.
 class LogDirty {
  public:
@@ -33,10 +33,12 @@ class LogDirty {
   absl::Status Enable(bool leftover);
   bool enabled() const { return enabled_; }
 
-  // ORs what was dirtied since the last fetch into `bitmap` (a bit each of frame_count) and clears
-  // the log. `stopped`: the guest is suspended. Aborted: frames may be missing; the log is whole
-  // again from here on. FailedPrecondition: not enabled; else errors of the control.
-  absl::Status Fetch(std::span<uint64_t> bitmap, bool stopped);
+  // ORs what was dirtied since the log was cleared last into `bitmap` (a bit each of frame_count)
+  // and clears it, or keeps it. `stopped`: the guest is suspended. Aborted: frames may be missing;
+  // the log is whole again from here on, and empty. FailedPrecondition: not enabled; else errors of
+  // the control.
+  enum class After : uint8_t { kClear, kKeep };
+  absl::Status Fetch(std::span<uint64_t> bitmap, bool stopped, After after = After::kClear);
 
   // How many frames the next fetch would give, the canary among them. Only a look, also at a log
   // that is not whole any more. FailedPrecondition: not enabled; else errors of the control.

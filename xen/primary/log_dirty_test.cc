@@ -17,10 +17,11 @@ constexpr uint64_t kCanary = 199;
 
 class LogDirtyTest : public ::testing::Test {
  protected:
-  absl::Status Fetch(bool stopped = true) {
+  absl::Status Fetch(bool stopped = true, LogDirty::After after = LogDirty::After::kClear) {
     bitmap_.assign((kFrames + 63) / 64, 0);
-    return log_.Fetch(bitmap_, stopped);
+    return log_.Fetch(bitmap_, stopped, after);
   }
+  absl::Status FetchAndKeep() { return Fetch(true, LogDirty::After::kKeep); }
   bool Dirty(uint64_t frame) const { return ((bitmap_[frame / 64] >> (frame % 64)) & 1) != 0; }
   // What `xl save` of the same guest does.
   void Steal() {
@@ -45,6 +46,34 @@ TEST_F(LogDirtyTest, FramesAppearOnceAndAreOredIn) {
   EXPECT_FALSE(Dirty(4));
   ASSERT_TRUE(Fetch().ok());
   EXPECT_FALSE(Dirty(3));
+}
+
+TEST_F(LogDirtyTest, AKeptLogGrowsUntilItIsCleared) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  control_.log[3] = true;
+  ASSERT_TRUE(FetchAndKeep().ok());
+  EXPECT_TRUE(Dirty(3));
+  control_.log[130] = true;
+  ASSERT_TRUE(FetchAndKeep().ok());
+  EXPECT_TRUE(Dirty(3));
+  EXPECT_TRUE(Dirty(130));
+  ASSERT_TRUE(Fetch().ok());
+  EXPECT_TRUE(Dirty(3));
+  EXPECT_TRUE(Dirty(130));
+  ASSERT_TRUE(FetchAndKeep().ok());
+  EXPECT_FALSE(Dirty(3));
+  EXPECT_FALSE(Dirty(130));
+}
+
+TEST_F(LogDirtyTest, WhoeverUsesAKeptLogIsNoticed) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  ASSERT_TRUE(FetchAndKeep().ok());
+  Steal();
+  EXPECT_TRUE(absl::IsAborted(FetchAndKeep()));
+  EXPECT_TRUE(FetchAndKeep().ok()) << "it is whole again";
+  // One that is only cleared, too.
+  control_.LogDirtyClean(true).IgnoreError();
+  EXPECT_TRUE(absl::IsAborted(FetchAndKeep()));
 }
 
 TEST_F(LogDirtyTest, SaysWhetherTheGuestIsStopped) {

@@ -31,7 +31,15 @@ absl::Status XenDomain::EnableLogDirty() {
 }
 
 absl::Status XenDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
-  const absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped));
+  return Fetch(bitmap, LogDirty::After::kClear);
+}
+
+absl::Status XenDomain::FetchDirty(std::span<uint64_t> bitmap) {
+  return Fetch(bitmap, LogDirty::After::kKeep);
+}
+
+absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after) {
+  const absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped, after));
   if (!fetched.ok() && !absl::IsAborted(fetched)) return fetched;
   // Of a dying domain the log is silent: that it lives is looked at afterwards.
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();

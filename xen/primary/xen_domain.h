@@ -47,6 +47,7 @@ class XenDomain final : public Domain {
   const GuestMemory& memory() const override { return parts_.mapping->memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override;
   absl::StatusOr<uint64_t> CountDirty() override;
   // Also what a killed engine has left on, if this object does not replicate.
   void DisableLogDirty() override;
@@ -69,6 +70,7 @@ class XenDomain final : public Domain {
   }
   absl::Status Translate(const absl::Status& status) const;
   absl::Status CheckPages(const XenDomainStatus& status) const;
+  absl::Status Fetch(std::span<uint64_t> bitmap, LogDirty::After after);
   void DropLeftoverLog();
 
   Parts parts_;

@@ -171,6 +171,8 @@ class Machine:
         image = self._parts.image
         if spec.kind == "xen":
             xen = f"console=com1 com1=115200,8n1 dom0_mem={XEN_DOM0_MB}M,max:{XEN_DOM0_MB}M {XEN_OPTIONS}"
+            if spec.cpus > 1:
+                xen += " dom0_max_vcpus=1 dom0_vcpus_pin"
             modules = f"{image.kernel} console=hvc0 {line},{image.initrd}"
             boot = ["-cpu", XEN_CPU, "-kernel", str(image.xen), "-append", xen, "-initrd", modules]
         else:

@@ -39,7 +39,7 @@ _WAIT_S = 180
 SYNC_TIMEOUT_S = 240
 # Emulated processors are late for the engine's usual times.
 # A copy that is promoted goes on with the policy of its host's listener: it is the same for both.
-_POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy-threads=0", "--codec=off")
+_POLICY = ("--rearm=20s", "--pause-budget=20s", "--arbiter-timeout=10s", "--copy-threads=0")
 
 
 class XenPair:
