@@ -96,7 +96,7 @@ class Listener {
   virtual std::string address() const = 0;
 };
 
-// One kind of transport.
+// One kind of transport. Connect and Adopt may be called by several threads at once.
 class Transport {
  public:
   virtual ~Transport() = default;

@@ -57,6 +57,7 @@ class RecordedDomain final : public Domain {
   size_t max_state_bytes() const override { return inner_.max_state_bytes(); }
   DomainEnd End() override { return inner_.End(); }
   absl::Status CheckMemory() override { return inner_.CheckMemory(); }
+  absl::Status CheckDevices() override { return inner_.CheckDevices(); }
   absl::Status Destroy() override { return inner_.Destroy(); }
 
  private:

@@ -116,6 +116,11 @@ absl::Status TestGuest::CheckMemory() {
   return absl::FailedPreconditionError("its memory has changed");
 }
 
+absl::Status TestGuest::CheckDevices() {
+  if (!plugged_) return absl::OkStatus();
+  return absl::FailedPreconditionError("its devices have changed");
+}
+
 absl::StatusOr<size_t> TestGuest::CaptureState(std::span<std::byte> out) {
   HAVEN_CHECK(!running_);
   std::memcpy(out.data(), &step_, sizeof(step_));

@@ -70,6 +70,8 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   uint64_t step() const { return step_; }
   // From now on it has other memory than memory() says. Any thread.
   void ChangeMemory() { changed_ = true; }
+  // A NIC is plugged into it: it has other devices from now on. Any thread.
+  void PlugNic() { plugged_ = true; }
   // How often its dirty log was fetched and cleared. Any thread.
   uint64_t fetches() const { return fetches_; }
 
@@ -85,6 +87,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   size_t max_state_bytes() const override { return sizeof(uint64_t); }
   DomainEnd End() override;
   absl::Status CheckMemory() override;
+  absl::Status CheckDevices() override;
   absl::Status Destroy() override { return absl::OkStatus(); }
 
   // SuspendMethod.
@@ -115,6 +118,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   std::vector<uint64_t> dirty_;
   uint64_t step_ = 0;
   std::atomic<bool> changed_{false};
+  std::atomic<bool> plugged_{false};
   std::atomic<uint64_t> fetches_{0};
   bool running_ = true;
   bool logging_ = false;

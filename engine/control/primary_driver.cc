@@ -320,6 +320,7 @@ void PrimaryDriver::CheckLife(int64_t now_ns) {
     primary_.OnOutputBroken(now_ns);
   }
   CheckMemory();
+  CheckDevices(now_ns);
 }
 
 // While it is protected, what can not be captured has led to `solo` before this.
@@ -328,6 +329,20 @@ void PrimaryDriver::CheckMemory() {
   if (role != Primary::Role::kUnprotected && role != Primary::Role::kSyncing) return;
   if (primary_.phase() != Primary::Phase::kRunning) return;
   for (Domain* domain : domains_) outdated_.Update(domain->CheckMemory());
+}
+
+// A guest that is not protected yet goes to an engine that describes it anew.
+void PrimaryDriver::CheckDevices(int64_t now_ns) {
+  devices_ = absl::OkStatus();
+  for (Domain* domain : domains_) devices_.Update(domain->CheckDevices());
+  if (devices_.ok()) return;
+  const Primary::Role role = primary_.role();
+  if (role != Primary::Role::kUnprotected && role != Primary::Role::kSyncing) {
+    last_error_ = devices_;
+    primary_.OnDevicesChanged(now_ns);
+  } else if (primary_.phase() == Primary::Phase::kRunning) {
+    outdated_.Update(devices_);
+  }
 }
 
 bool PrimaryDriver::MarkApplies() const {

@@ -106,8 +106,8 @@ class PrimaryDriver : private PrimaryActions {
   // Why the last attempt to reach a backup failed, and what the data path last complained of.
   const absl::Status& last_error() const { return last_error_; }
 
-  // OK, or why another engine has to go on: a guest has other memory than this one has mapped, and
-  // nothing that this one could still commit.
+  // OK, or why another engine has to go on: a guest has other memory than this one has mapped, or
+  // other devices than it has described, and nothing that this one could still commit.
   const absl::Status& outdated() const { return outdated_; }
 
   // The heartbeat vouches for this engine until then. Any thread.
@@ -154,6 +154,7 @@ class PrimaryDriver : private PrimaryActions {
   bool PollWire();
   void CheckLife(int64_t now_ns);
   void CheckMemory();
+  void CheckDevices(int64_t now_ns);
   void NoteLostLog(const FetchResult& fetched);
   FetchResult FetchAndClear();
   FetchResult FetchForCheckpoint();
@@ -194,6 +195,7 @@ class PrimaryDriver : private PrimaryActions {
   PrimaryCounters counters_;
   absl::Status last_error_;
   absl::Status outdated_;
+  absl::Status devices_;  // Not OK: a guest has others than this engine has described.
   std::array<std::byte, kHeartbeatBytes> last_beat_{};
   uint64_t beat_counter_ = 0;
   int64_t next_life_ns_ = 0;

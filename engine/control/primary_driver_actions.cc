@@ -166,6 +166,8 @@ absl::Status PrimaryDriver::SetCodecMode(CodecMode mode) {
 void PrimaryDriver::MarkAllDirty() { sets_->MarkAll(); }
 
 void PrimaryDriver::OpenSession(SessionId session, const ReplicaBase& base) {
+  // The copy would lack what the guest has now: the next look leaves it to another engine.
+  if (!devices_.ok()) return;
   connector_.OpenSession(session, base);
 }
 

@@ -68,6 +68,25 @@ TEST_F(ProcessPairTest, AGuestWhoseMemoryHasChangedIsLeftToAnotherEngine) {
   EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
 }
 
+TEST_F(ProcessPairTest, AGuestWithANewNicThatIsNotProtectedYetGoesToAnotherEngine) {
+  guest_.PlugNic();
+  StartEngine();
+  EXPECT_EQ(engine_->Join().cause, "its devices have changed");
+}
+
+TEST_F(ProcessPairTest, AGuestWithANewNicIsProtectedByAnotherEngine) {
+  StartBackup();
+  StartEngine();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  guest_.PlugNic();
+  const EngineResult result = engine_->Join();
+  EXPECT_EQ(result.end, PrimaryEnd::kNotYet);
+  EXPECT_EQ(result.cause, "its devices have changed");
+  ASSERT_TRUE(result.value.has_value());
+  EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
+  EXPECT_THAT(Events(), testing::HasSubstr(R"("cause":"a guest has other devices than its copy")"));
+}
+
 TEST_F(ProcessPairTest, AnEpochThatEndsAtTheDirtyMarkFetchesTheLogOnce) {
   engine_options_.driver.protocol.interval_ns = 60 * kNsPerSecond;
   engine_options_.driver.dirty_mark_pages = 3 * kTestPagesPerStep;

@@ -200,25 +200,19 @@ DialResult DialSession(Transport& transport, const DialOptions& options, Session
   return result;
 }
 
-absl::StatusOr<std::unique_ptr<ControlChannel>> DialAgain(Transport& transport,
-                                                          const DialOptions& options,
-                                                          PrimarySession& session) {
-  absl::StatusOr<std::unique_ptr<ControlChannel>> channel =
-      transport.Connect(session.address, options.step_timeout);
-  if (absl::IsUnavailable(channel.status())) return SessionGone(channel.status());
-  HAVEN_RETURN_IF_ERROR(channel.status());
-  const absl::Status attached = transport.Attach(*session.endpoint, **channel);
-  if (absl::IsFailedPrecondition(attached)) return SessionGone(attached);
-  HAVEN_RETURN_IF_ERROR(attached);
-  return channel;
-}
-
 absl::StatusOr<LinkWay> FindLinkWay(Transport& transport, const DialOptions& options,
                                     PrimarySession& session, bool connect, const Cancel& cancel) {
   LinkWay way;
   if (cancel.is_set()) return Cancelled();
   if (connect) {
-    HAVEN_ASSIGN_OR_RETURN(way.channel, DialAgain(transport, options, session));
+    absl::StatusOr<std::unique_ptr<ControlChannel>> channel =
+        transport.Connect(session.address, options.step_timeout);
+    if (absl::IsUnavailable(channel.status())) return SessionGone(channel.status());
+    HAVEN_RETURN_IF_ERROR(channel.status());
+    way.channel = *std::move(channel);
+    const absl::Status attached = transport.Attach(*session.endpoint, *way.channel);
+    if (absl::IsFailedPrecondition(attached)) return SessionGone(attached);
+    HAVEN_RETURN_IF_ERROR(attached);
   }
   HAVEN_ASSIGN_OR_RETURN(const std::string blob,
                          session.endpoint->Offer(session.memory.peer_block));

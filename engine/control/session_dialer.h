@@ -63,19 +63,14 @@ DialResult DialSession(Transport& transport, const DialOptions& options, Session
                        const ReplicaBase& base, std::shared_ptr<PrimarySession> parked,
                        const Cancel& cancel);
 
-// Connects anew to the session's process; the session's endpoint goes by the new channel from then
-// on. NotFound: that process is gone, and its replica with it; else errors as above.
-absl::StatusOr<std::unique_ptr<ControlChannel>> DialAgain(Transport& transport,
-                                                          const DialOptions& options,
-                                                          PrimarySession& session);
-
 // What is needed to ask for a link.
 struct LinkWay {
   std::unique_ptr<ControlChannel> channel;  // Null: the one there is goes on.
   Blob peer_region;
 };
 
-// Prepares the request for a link; with `connect` by way of DialAgain, with its errors.
+// Prepares the request for a link; with `connect` by way of a new connection to the session's
+// process. NotFound: that process is gone, and its replica with it; else errors as above.
 absl::StatusOr<LinkWay> FindLinkWay(Transport& transport, const DialOptions& options,
                                     PrimarySession& session, bool connect, const Cancel& cancel);
 

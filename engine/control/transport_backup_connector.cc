@@ -23,21 +23,27 @@ absl::StatusOr<std::unique_ptr<TransportBackupConnector>> TransportBackupConnect
   HAVEN_ASSIGN_OR_RETURN(PollSet poll, PollSet::Create());
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Worker> worker, Worker::Start("haven-dial"));
   HAVEN_RETURN_IF_ERROR(poll.Add(worker->fd()));
-  return std::unique_ptr<TransportBackupConnector>(new TransportBackupConnector(
-      transport, std::move(options), pump, std::move(poll), std::move(worker)));
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<Worker> redialer, Worker::Start("haven-redial"));
+  HAVEN_RETURN_IF_ERROR(poll.Add(redialer->fd()));
+  return std::unique_ptr<TransportBackupConnector>(
+      new TransportBackupConnector(transport, std::move(options), pump, std::move(poll),
+                                   std::move(worker), std::move(redialer)));
 }
 
 TransportBackupConnector::TransportBackupConnector(Transport& transport, DialOptions options,
                                                    HeartbeatPump& pump, PollSet poll,
-                                                   std::unique_ptr<Worker> worker)
+                                                   std::unique_ptr<Worker> worker,
+                                                   std::unique_ptr<Worker> redialer)
     : transport_(transport),
       options_(std::move(options)),
       pump_(pump),
       poll_(std::move(poll)),
-      worker_(std::move(worker)) {}
+      worker_(std::move(worker)),
+      redialer_(std::move(redialer)) {}
 
 TransportBackupConnector::~TransportBackupConnector() {
   CloseLink();
+  redialer_.reset();
   worker_.reset();
 }
 
@@ -171,6 +177,7 @@ void TransportBackupConnector::TakeLanes(uint64_t attempt, const LinkOffer& offe
   if (!lanes.ok()) return Fail(lanes.status());
   opening_ = Opening::kNothing;
   lanes_left_over_ = false;
+  left_out_ = leave_out_ = 0;
   lanes_ = *std::move(lanes);
   events_.push_back(LinkOpened{.number = offer.link,
                                .data = lanes_.data.get(),
@@ -189,21 +196,38 @@ void TransportBackupConnector::OpenChannel() {
   }
   left_out_ = leave_out_ = std::min(2 * leave_out_ + 1, kMaxLeftOut);
   if (!Begin(Opening::kChannel)) return;
-  Submit([this, attempt = attempt_, session = session_]() mutable -> Worker::Finish {
+  const bool submitted = redialer_->Submit([this, attempt = attempt_, cancel = cancel_,
+                                            address = session_->address]() -> Worker::Finish {
+    if (cancel->is_set()) return [] {};
     absl::StatusOr<std::unique_ptr<ControlChannel>> dialed =
-        DialAgain(transport_, options_, *session);
+        transport_.Connect(address, options_.step_timeout);
     return [this, attempt, channel = std::move(dialed)]() mutable {
-      TakeChannel(attempt, std::move(channel));
+      Attach(attempt, std::move(channel));
     };
   });
+  if (!submitted) Fail(absl::UnavailableError("an older attempt has not ended yet"));
 }
 
-void TransportBackupConnector::TakeChannel(
-    uint64_t attempt, absl::StatusOr<std::unique_ptr<ControlChannel>> channel) {
-  // Of no use to the next link, which will ask on one of its own.
+void TransportBackupConnector::Attach(uint64_t attempt,
+                                      absl::StatusOr<std::unique_ptr<ControlChannel>> channel) {
+  // Of no use to the next link, which asks on one of its own.
   if (attempt != attempt_) return;
   if (!channel.ok()) return Fail(channel.status());
-  if (!SetChannel(*std::move(channel))) return;
+  Submit(
+      [this, attempt, session = session_, fresh = *std::move(channel)]() mutable -> Worker::Finish {
+        const absl::Status attached = transport_.Attach(*session->endpoint, *fresh);
+        return [this, attempt, attached, channel = std::move(fresh)]() mutable {
+          TakeChannel(attempt, std::move(channel), attached);
+        };
+      });
+}
+
+void TransportBackupConnector::TakeChannel(uint64_t attempt,
+                                           std::unique_ptr<ControlChannel> channel,
+                                           const absl::Status& attached) {
+  if (attempt != attempt_) return;
+  if (!attached.ok()) return Fail(attached);
+  if (!SetChannel(std::move(channel))) return;
   opening_ = Opening::kNothing;
   Send(LinkReady{session_->memory.session, opening_link_});
 }
@@ -261,6 +285,7 @@ void TransportBackupConnector::Send(const ControlMessage& message) {
 
 std::optional<ConnectorEvent> TransportBackupConnector::Next() {
   worker_->RunFinished();
+  redialer_->RunFinished();
   if (events_.empty()) Receive();
   if (events_.empty()) return std::nullopt;
   ConnectorEvent event = std::move(events_.front());
@@ -275,7 +300,8 @@ void TransportBackupConnector::Receive() {
     // If there is more, it is buffered, or the descriptor is readable still.
     if (readable_.has_value()) readable_ = channel_->buffered();
     if (!message->has_value()) return;
-    left_out_ = leave_out_ = 0;
+    // A Refuse is no use of the channel.
+    if (!std::holds_alternative<Refuse>(**message)) left_out_ = leave_out_ = 0;
     if (taken == kMaxMessagesPerCall) {
       return LoseChannel(absl::DataLossError(
           absl::StrCat(channel_->Describe(), " floods the channel with messages without use")));

@@ -46,7 +46,7 @@ class TransportBackupConnector final : public BackupConnector {
   static absl::StatusOr<std::unique_ptr<TransportBackupConnector>> Create(Transport& transport,
                                                                           DialOptions options,
                                                                           HeartbeatPump& pump);
-  // Waits for the worker's current step, at most options.step_timeout.
+  // Waits for the workers' current steps, at most options.step_timeout each.
   ~TransportBackupConnector() override;
 
   void OpenSession(SessionId session, const ReplicaBase& base) override;
@@ -74,11 +74,12 @@ class TransportBackupConnector final : public BackupConnector {
     kLinkWay,     // In the worker: connecting if needed, offering the peer block.
     kAwaitOffer,  // LinkRequest was sent.
     kLanes,       // In the worker: connecting the lanes.
-    kChannel,     // In the worker: connecting again, while the link goes on.
+    kChannel,     // Connecting again in the other worker, then attaching: the link goes on.
   };
 
   TransportBackupConnector(Transport& transport, DialOptions options, HeartbeatPump& pump,
-                           PollSet poll, std::unique_ptr<Worker> worker);
+                           PollSet poll, std::unique_ptr<Worker> worker,
+                           std::unique_ptr<Worker> redialer);
 
   bool Begin(Opening opening);
   void Supersede();
@@ -89,7 +90,9 @@ class TransportBackupConnector final : public BackupConnector {
   void TakeOffer(const LinkOffer& offer);
   void TakeLanes(uint64_t attempt, const LinkOffer& offer, absl::StatusOr<LinkLanes> lanes);
   void OpenChannel();
-  void TakeChannel(uint64_t attempt, absl::StatusOr<std::unique_ptr<ControlChannel>> channel);
+  void Attach(uint64_t attempt, absl::StatusOr<std::unique_ptr<ControlChannel>> channel);
+  void TakeChannel(uint64_t attempt, std::unique_ptr<ControlChannel> channel,
+                   const absl::Status& attached);
   bool SetChannel(std::unique_ptr<ControlChannel> channel);
   void CloseChannel();
   void LoseChannel(const absl::Status& cause);
@@ -122,8 +125,10 @@ class TransportBackupConnector final : public BackupConnector {
   LinkLanes lanes_;
   std::deque<ConnectorEvent> events_;
 
-  // Last, so that it ends first.
+  // Last, so that they end first.
   std::unique_ptr<Worker> worker_;
+  // Connects for a channel that was lost alone: the next link must not wait for that.
+  std::unique_ptr<Worker> redialer_;
 };
 
 }  // namespace haven

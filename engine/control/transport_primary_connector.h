@@ -126,7 +126,7 @@ class TransportPrimaryConnector final : public PrimaryConnector {
   void FailLink(const absl::Status& cause);
   void TakeAsked(std::unique_ptr<ControlChannel> channel, const LinkAsked& asked,
                  const absl::Status& attached, const absl::StatusOr<RemoteRegion>& peer_block);
-  bool Refused(ControlChannel& asker, SessionId session);
+  bool RefuseOtherSession(ControlChannel& asker, SessionId session);
   void TakeLinkReady(std::unique_ptr<ControlChannel> channel, const LinkReady& ready);
   void TakeAgain(std::unique_ptr<ControlChannel> channel, const LinkReady& ready,
                  const absl::Status& attached);

@@ -302,7 +302,9 @@ TEST_F(TransportPrimaryConnectorTest, AChannelForAnotherLinkOrSessionChangesNoth
   AcceptFirst();
   MakeLink(3);
   for (const LinkReady& ready : {LinkReady{kSession, 2}, LinkReady{kSession, 4}}) {
-    EXPECT_TRUE(IsClosed(*Dial(ready))) << ready.link;
+    const std::unique_ptr<ControlChannel> late = Dial(ready);
+    EXPECT_THAT(Receive<Refuse>(*late).message, HasSubstr("is not the newest one of group web, 3"));
+    EXPECT_TRUE(IsClosed(*late)) << ready.link;
   }
   const std::unique_ptr<ControlChannel> stranger = Dial(LinkReady{kSession + 1, 3});
   EXPECT_EQ(Receive<Refuse>(*stranger).code, RefuseCode::kNotReady);

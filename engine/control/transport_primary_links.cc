@@ -65,8 +65,8 @@ void TransportPrimaryConnector::FailLink(const absl::Status& cause) {
   if (number != kNoLink) events_.push_back(LinkUnmade{number, cause});
 }
 
-// Whether `asker` does not mean the running session, and was told so.
-bool TransportPrimaryConnector::Refused(ControlChannel& asker, SessionId session) {
+// Whether `asker` means another session than the running one; then it is told so.
+bool TransportPrimaryConnector::RefuseOtherSession(ControlChannel& asker, SessionId session) {
   if (session == session_) return false;
   const ::haven::Refuse refuse = {
       RefuseCode::kNotReady,
@@ -79,7 +79,7 @@ bool TransportPrimaryConnector::Refused(ControlChannel& asker, SessionId session
 // `channel`: a new connection, whose first message this is; null: the channel there is.
 void TransportPrimaryConnector::TakeLinkRequest(std::unique_ptr<ControlChannel> channel,
                                                 const LinkRequest& request) {
-  if (Refused(channel != nullptr ? *channel : *channel_, request.session)) return;
+  if (RefuseOtherSession(channel != nullptr ? *channel : *channel_, request.session)) return;
   if (channel == nullptr && lanes_left_over_) {
     return LoseChannel(absl::FailedPreconditionError(
         absl::StrCat(channel_->Describe(), " asks for link ", request.link,
@@ -138,8 +138,15 @@ void TransportPrimaryConnector::TakeAsked(std::unique_ptr<ControlChannel> channe
 // The primary has lost the channel and not the link.
 void TransportPrimaryConnector::TakeLinkReady(std::unique_ptr<ControlChannel> channel,
                                               const LinkReady& ready) {
-  // Said too late: the primary has asked for another link since, on a channel of its own.
-  if (Refused(*channel, ready.session) || ready.link != newest_link_) return;
+  if (RefuseOtherSession(*channel, ready.session)) return;
+  if (ready.link != newest_link_) {
+    // As a rule said too late: the primary has asked for another link since, by another connection.
+    const ::haven::Refuse refuse = {
+        RefuseCode::kNotReady, absl::StrCat("link ", ready.link, " is not the newest one of group ",
+                                            terms_.group, ", ", newest_link_)};
+    SendMessage(*channel, refuse, kSendTimeout).IgnoreError();
+    return;
+  }
   const bool submitted =
       worker_->Submit([this, ready, fresh = std::move(channel)]() mutable -> Worker::Finish {
         const absl::Status attached = transport_.Attach(*memory_->endpoint, *fresh);

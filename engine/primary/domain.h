@@ -27,7 +27,8 @@ struct DomainInfo {
 enum class DomainEnd : uint8_t { kNone = 0, kShutdown = 1, kReboot = 2, kCrash = 3, kVanished = 4 };
 
 // One protected guest. Constructed with its memory mapped. Used from the epoch thread only, but for
-// memory(), which the copy threads read as well. No call allocates after EnableLogDirty.
+// memory(), which the copy threads read as well. No call but CheckDevices allocates after
+// EnableLogDirty.
 class Domain {
  public:
   virtual ~Domain() = default;
@@ -72,6 +73,12 @@ class Domain {
   // OK while memory() is all the memory that the guest has. Else, and for good: another process has
   // to take hold of the guest, map it as it is now and send all of it. Does not block.
   virtual absl::Status CheckMemory() { return absl::OkStatus(); }
+
+  // OK while the guest has the devices that it had when this process took hold of it, as far as is
+  // known. FailedPrecondition: it has others, which its copy has not; another process has to take
+  // hold of it, for a copy that is made anew. Asked often: looks, and may allocate, only when
+  // something has changed, and then waits no longer than the epoch thread may.
+  virtual absl::Status CheckDevices() { return absl::OkStatus(); }
 
   // Destroys the guest for good (a deposed copy). Returns when it can not run any more. OK if
   // already gone.

@@ -32,7 +32,7 @@ void LogKeeper::OnFetched(uint64_t pages, bool kept) {
     if (in_a_row_++ == 0) first_pages_ = pages;
     return;
   }
-  if (in_a_row_ > 0) {
+  if (in_a_row_ > 0 || Keep()) {
     EndRun();
   } else if (rest_ > 0) {
     --rest_;

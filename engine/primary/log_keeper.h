@@ -31,7 +31,7 @@ class LogKeeper {
   // Whether it may stay, with so many pages in it. If not, the checkpoint clears it after all.
   bool Fits(uint64_t pages) const;
 
-  // A checkpoint has fetched `pages` from the logs. `kept`: they are as they were.
+  // A checkpoint has fetched `pages` from the logs, after Keep(). `kept`: they are as they were.
   void OnFetched(uint64_t pages, bool kept);
   // It was encoded; `coded`: by the codec.
   void OnEncoded(uint64_t wire_bytes, bool coded);

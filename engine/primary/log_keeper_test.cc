@@ -70,6 +70,16 @@ TEST_F(LogKeeperTest, AStreamOfNewPagesIsTriedMoreAndMoreSeldom) {
   EXPECT_TRUE(keeper_.Keep() || !Checkpoint(500));
 }
 
+TEST_F(LogKeeperTest, WhoIsAlwaysNearTheMarkIsSeldomLookedAtTwice) {
+  Checkpoint(500);
+  int looks = 0;
+  for (int i = 0; i < 1000; ++i) {
+    looks += keeper_.Keep() ? 1 : 0;
+    EXPECT_FALSE(Checkpoint(kMostPages + 1));
+  }
+  EXPECT_LT(looks, 25);
+}
+
 TEST_F(LogKeeperTest, AfterALongRowThereIsNoRest) {
   Checkpoint(500);
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(Checkpoint(500));
@@ -88,6 +98,7 @@ TEST_F(LogKeeperTest, NotWithoutTheCodec) {
 TEST_F(LogKeeperTest, NotNearTheMark) {
   Checkpoint(500);
   EXPECT_FALSE(Checkpoint(kMostPages + 1));
+  EXPECT_FALSE(Checkpoint(kMostPages)) << "it rests";
   EXPECT_TRUE(Checkpoint(kMostPages));
 }
 

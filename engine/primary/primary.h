@@ -151,6 +151,9 @@ class Primary {
   void OnLinkDown(LinkNumber link, int64_t now_ns);
   // The backup says that the session is over for it.
   void OnSessionLost(SessionId session, int64_t now_ns);
+  // A guest has other devices than its copy: it is to run alone, and the session to end. Epochs go
+  // on until the register says so. May be said again and again.
+  void OnDevicesChanged(int64_t now_ns);
   // Any sign of life of the backup, on any path.
   void OnPeerSign(int64_t now_ns) { last_sign_ns_ = now_ns; }
   // The backup says that it has been promoted. Only the register decides.
@@ -295,6 +298,7 @@ class Primary {
 
   // What is asked of this engine.
   bool want_solo_ = false;
+  bool devices_changed_ = false;  // Of a guest, in this session: a reason for solo that stays.
   bool want_none_ = false;
   PrimaryEnd none_end_ = PrimaryEnd::kUnprotected;
   bool handover_ = false;

@@ -241,7 +241,7 @@ void Primary::Acked(int64_t now_ns) {
   no_commit_since_ns_ = kNever;
   actions_.CommitDirty();
   // A wish for solo that was never put to the arbiter has lost its reason.
-  if (want_solo_ && register_.purpose() != RegisterPurpose::kSolo &&
+  if (want_solo_ && !devices_changed_ && register_.purpose() != RegisterPurpose::kSolo &&
       pause_reason_ != PauseReason::kTooLarge && pause_reason_ != PauseReason::kCaptureFailed) {
     want_solo_ = false;
     solo_since_ns_ = kNever;

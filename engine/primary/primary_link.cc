@@ -92,6 +92,14 @@ void Primary::OnSessionLost(SessionId session, int64_t now_ns) {
   SessionBroken("the backup has ended the session", now_ns);
 }
 
+void Primary::OnDevicesChanged(int64_t now_ns) {
+  constexpr char kCause[] = "a guest has other devices than its copy";
+  if (role_ == Role::kEnded || session_ == kNoSession) return;
+  if (!promotable_asked_) return AbandonSession(kCause, now_ns);
+  devices_changed_ = true;
+  WantSolo(kCause, now_ns);
+}
+
 void Primary::OnHandoverRefused(SessionId session, int64_t now_ns) {
   if (session != session_ || !handover_sent_) return;
   handover_ = false;
@@ -121,6 +129,7 @@ void Primary::EndSession(DropReason reason, const char* cause) {
   session_ = kNoSession;
   link_ = kNoLink;
   promotable_asked_ = false;
+  devices_changed_ = false;
   no_commit_since_ns_ = kNever;
   epoch_due_ = false;
   next_epoch_ns_ = kNever;

@@ -233,6 +233,21 @@ TEST_F(PrimaryTest, AnEpochThatIsCarriedMayTakeLongerThanTheRearmDeadline) {
   EXPECT_EQ(primary_.state(now_ns_), ProtectionState::kProtected);
 }
 
+TEST_F(PrimaryTest, AGuestWithOtherDevicesIsToRunAloneWhileEpochsGoOn) {
+  Protected();
+  primary_.OnDevicesChanged(now_ns_);
+  EXPECT_TRUE(primary_.wants_solo());
+  std::vector<std::string> actions = recorder_.Take();
+  EXPECT_THAT(actions, Contains("ask solo"));
+  EXPECT_THAT(actions, Not(Contains("close link")));
+  Pass(config_.interval_ns);
+  Checkpoint(false);
+  Ack();
+  EXPECT_TRUE(primary_.wants_solo()) << "an acknowledgement does not change the reason";
+  Grant();
+  EXPECT_EQ(primary_.role(), Primary::Role::kUnprotected);
+}
+
 TEST_F(PrimaryTest, AnEpochWithoutProgressCostsTheLinkAndThenTheProtection) {
   Protected();
   Pass(config_.interval_ns);

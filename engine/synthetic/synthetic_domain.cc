@@ -39,7 +39,21 @@ absl::Status SyntheticDomain::FetchAndClearDirty(std::span<uint64_t> bitmap) {
     if (word.load(std::memory_order_relaxed) == 0) continue;
     bitmap[i] |= word.exchange(0, std::memory_order_acq_rel);
   }
-  // Looked at after the words: whoever broke the log said so before it emptied them.
+  return CheckLog();
+}
+
+absl::Status SyntheticDomain::FetchDirty(std::span<uint64_t> bitmap) {
+  HAVEN_CHECK_EQ(bitmap.size(), connection_->log_dirty().size());
+  HAVEN_RETURN_IF_ERROR(connection_->CheckAlive());
+  for (size_t i = 0; i < bitmap.size(); ++i) {
+    const std::atomic_ref<uint64_t> word(connection_->log_dirty()[i]);
+    bitmap[i] |= word.load(std::memory_order_acquire);
+  }
+  return CheckLog();
+}
+
+// Looked at after the words: whoever broke the log said so before it emptied them.
+absl::Status SyntheticDomain::CheckLog() {
   const SyntheticStatusPage& status = connection_->status();
   if (status.log_dirty_on == 1 && status.log_dirty_breaks == breaks_) return absl::OkStatus();
   HAVEN_RETURN_IF_ERROR(EnableLogDirty());

@@ -27,6 +27,7 @@ class SyntheticDomain final : public Domain {
   const GuestMemory& memory() const override { return connection_->memory(); }
   absl::Status EnableLogDirty() override;
   absl::Status FetchAndClearDirty(std::span<uint64_t> bitmap) override;
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override;
   absl::StatusOr<uint64_t> CountDirty() override;
   void DisableLogDirty() override;
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
@@ -35,6 +36,8 @@ class SyntheticDomain final : public Domain {
   absl::Status Destroy() override;
 
  private:
+  absl::Status CheckLog();
+
   const std::shared_ptr<SyntheticConnection> connection_;
   const DomainInfo info_;
   // Count of breaks before which the log is whole.

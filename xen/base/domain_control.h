@@ -78,7 +78,8 @@ class XenDomainControl {
   // itself has mapped for writing count as dirty, too. With log-dirty off nothing is dirty, and no
   // error. DataLoss: the hypervisor had no memory to log everything (ENOMEM).
   virtual absl::StatusOr<std::span<const uint64_t>> LogDirtyClean(bool stopped) = 0;
-  // The same without clearing the log: the guest goes on without new faults.
+  // The same without clearing the log: the guest goes on without new faults. Words and errors as
+  // of LogDirtyClean.
   virtual absl::StatusOr<std::span<const uint64_t>> LogDirtyPeek(bool stopped) = 0;
   // How many frames the log has since LogDirtyClean; of a log that was only turned on, nothing that
   // means anything. Clears nothing: the guest stands still for a moment and goes on without new

@@ -186,6 +186,7 @@ class FakeStore final : public XenStore {
       const std::string name = entry.substr(begin, entry.find('/', begin) - begin);
       if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
     }
+    if (names.empty() && content_->entries.count(path) == 0) return absl::NotFoundError(path);
     return names;
   }
   absl::Status Write(const std::string& path, const std::string& value) override {

@@ -158,12 +158,14 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
   return CooperativeSuspend::Create(std::move(seams), std::move(state), store);
 }
 
-// How the guest is made, if it can be protected.
+// How the guest is made, if it can be protected; `parts` watches its devices from then on.
 absl::StatusOr<XenToolstackConfig> ProtectableConfig(const XenDomainStatus& status,
                                                      const XenRefusalOptions& options,
-                                                     const XenDomain::Parts& parts,
-                                                     StepTimes& times) {
+                                                     XenDomain::Parts& parts, StepTimes& times) {
   const uint32_t domid = parts.control->domid();
+  // First, so that a device which comes now is one too many rather than overlooked.
+  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<XenStore> store, OpenXenStore(kEpochStorePatience));
+  HAVEN_ASSIGN_OR_RETURN(parts.devices, DeviceWatch::Create(std::move(store), *parts.store, domid));
   HAVEN_ASSIGN_OR_RETURN(XenToolstackConfig config, ToolstackConfig(domid));
   times.Note("list");
   config.json = WithBridges(config.json, [&](uint64_t nic) {

@@ -69,6 +69,16 @@ absl::Status XenDomain::CheckMemory() {
   return CheckPages(*status);
 }
 
+absl::Status XenDomain::CheckDevices() {
+  if (parts_.devices == nullptr) return absl::OkStatus();
+  const std::string& changed = parts_.devices->Changed();
+  if (changed.empty()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "guest ", parts_.info.name, ": its devices have changed from ", changed,
+      ", and it is protected anew, with a copy that has the same; until that is filled "
+      "it runs unprotected"));
+}
+
 void XenDomain::DisableLogDirty() {
   if (!log_.has_value()) return DropLeftoverLog();
   if (!log_->enabled()) return;

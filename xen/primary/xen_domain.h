@@ -16,6 +16,7 @@
 #include "xen/base/guest_mapping.h"
 #include "xen/base/store.h"
 #include "xen/primary/cooperative_suspend.h"
+#include "xen/primary/device_watch.h"
 #include "xen/primary/log_dirty.h"
 #include "xen/primary/state_capture.h"
 
@@ -36,7 +37,7 @@ class XenDomain final : public Domain {
     std::optional<StateCapture> state;
     uint64_t pages = 0;   // In the domain's memory when it was mapped.
     uint64_t canary = 0;  // As LogDirty has it.
-    // Ends the domain and its devices by the toolstack.
+    std::unique_ptr<DeviceWatch> devices;
     std::function<absl::Status(uint32_t domid)> destroy;
   };
 
@@ -57,6 +58,7 @@ class XenDomain final : public Domain {
   // died may be answered after its successor began.
   DomainEnd End() override;
   absl::Status CheckMemory() override;
+  absl::Status CheckDevices() override;
   // With its devices; by the hypervisor alone if the toolstack does not do it in time.
   absl::Status Destroy() override;
 

@@ -33,6 +33,10 @@ class XenDomainTest : public ::testing::Test {
     parts.state = *state;
     parts.pages = kFrames;
     parts.canary = kFrames - 1;
+    auto devices_store = std::make_unique<FakeStore>(content_);
+    devices_store_ = devices_store.get();
+    auto devices = DeviceWatch::Create(std::move(devices_store), *parts.store, control_->domid());
+    if (devices.ok()) parts.devices = *std::move(devices);
     parts.destroy = [this](uint32_t) {
       if (destroyed_.ok()) control_->error = absl::NotFoundError("gone");
       return destroyed_;
@@ -49,6 +53,7 @@ class XenDomainTest : public ::testing::Test {
   std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
   absl::Status destroyed_;
   std::vector<uint64_t> bitmap_;
+  FakeStore* devices_store_ = nullptr;  // The domain's, for its devices.
 };
 
 TEST_F(XenDomainTest, LogDirtyIsOursWhileItIsMarkedSo) {
@@ -64,6 +69,19 @@ TEST_F(XenDomainTest, LogDirtyIsOursWhileItIsMarkedSo) {
   EXPECT_FALSE(control_->logging);
   EXPECT_EQ(content_->entries.count(kMarker), 0u);
   domain->DisableLogDirty();
+}
+
+TEST_F(XenDomainTest, DevicesThatHaveChangedAreNamed) {
+  content_->entries["/libxl/5/device/vif/0/mac"] = "aa";
+  const auto domain = Make();
+  EXPECT_TRUE(domain->CheckDevices().ok());
+  content_->entries.clear();
+  devices_store_->Announce();
+  domain->CheckDevices().IgnoreError();
+  const absl::Status changed = domain->CheckDevices();
+  EXPECT_TRUE(absl::IsFailedPrecondition(changed));
+  EXPECT_THAT(std::string(changed.message()),
+              HasSubstr("guest g1: its devices have changed from vif/0=aa to none"));
 }
 
 TEST_F(XenDomainTest, TheNextEngineTakesUpWhatADeadOneLeft) {

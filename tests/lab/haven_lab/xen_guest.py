@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests of a Xen host: Debian's kernel and the workload of image/guest-init."""
 
+import json
 import os
 import re
 
@@ -23,14 +24,15 @@ _GIVE_TIMEOUT_S = 180
 class XenGuest:
     """One guest, wherever it runs."""
 
-    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16, address=None, more=()):
+    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16, address=None, nics=(), more=()):
         """A turn of its workload rewrites `turn_kb` KiB; `pace_s` seconds lie between two. With an `address` it has a NIC.
 
-        `more` are further lines of its file.
+        `nics` are hardware addresses of further NICs; `more` are further lines of its file.
         """
         self.name = name
         self.address = address
         line = f"console=hvc0 quiet lab.pace={pace_s} lab.kb={turn_kb}"
+        cards = ([_NIC] if address else []) + [f"mac={mac},bridge=xenbr0" for mac in nics]
         lines = [
             f'name="{name}"',
             'type="pvh"',
@@ -39,7 +41,7 @@ class XenGuest:
             f'cmdline="{line}{f" lab.address={address}/24" if address else ""}"',
             f"memory={memory_mb}",
             f"vcpus={vcpus}",
-            *([f'vif=["{_NIC}"]'] if address else []),
+            *([f"vif={json.dumps(cards)}"] if cards else []),
             *more,
             "",
         ]
