@@ -144,8 +144,8 @@ absl::Status Handle(EngineLoop& loop, RecordedPhase& phase, const OperatorComman
                    "\" is a command for the host that has the waiting one"));
 }
 
-int ExitCodeOf(PrimaryEnd end) {
-  switch (end) {
+int ExitCodeOf(const EngineResult& result) {
+  switch (result.end) {
     case PrimaryEnd::kUnprotected:
       return kEngineUnprotected;
     case PrimaryEnd::kGuestEnded:
@@ -155,6 +155,7 @@ int ExitCodeOf(PrimaryEnd end) {
     case PrimaryEnd::kRefused:
       return kEngineRefused;
     case PrimaryEnd::kNotYet:
+      if (result.outdated) return kEngineOutdated;
       break;
   }
   return kExitFailed;
@@ -194,7 +195,7 @@ absl::StatusOr<int> RunLoop(const Options& options, AlivePage& page) {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<Voucher> voucher, Voucher::Start(*loop, page));
   const EngineResult result = loop->Run(current);
   HAVEN_LOG(kInfo, "engine") << "group=" << record.group << " " << result.cause;
-  return ExitCodeOf(result.end);
+  return ExitCodeOf(result);
 }
 
 absl::StatusOr<int> RunEngine(const Options& options) {

@@ -26,6 +26,7 @@ enum EngineExit : int {
   kEngineRefused = 42,
   kEngineUnable = 43,       // It could not begin: wrong options, no memory, no guest.
   kEngineUnprotected = 44,  // Opens the output for good: not 0, which comes by accident.
+  kEngineOutdated = 45,     // A guest has other memory or devices: another engine goes on.
 };
 
 // A page that an engine shares with its guard: the time until which the engine vouches for itself.

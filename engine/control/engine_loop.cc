@@ -157,6 +157,7 @@ EngineResult EngineLoop::Run(const std::optional<Register>& current) {
   result.value = driver_->primary().registers().known();
   result.cause = driver_->primary().cause();
   if (result.end != PrimaryEnd::kNotYet) return result;
+  result.outdated = !stop_;
   result.cause = stop_ ? "stopped" : std::string(driver_->outdated().message());
   return result;
 }

@@ -51,8 +51,10 @@ struct EngineSeams {
 };
 
 struct EngineResult {
-  PrimaryEnd end = PrimaryEnd::kNotYet;  // kNotYet: Stop() ended it.
-  std::optional<Register> value;         // The register as last seen.
+  PrimaryEnd end = PrimaryEnd::kNotYet;  // kNotYet: Stop() ended it, or `outdated`.
+  // Another engine has to take hold of the guests (PrimaryDriver::outdated); the cause says why.
+  bool outdated = false;
+  std::optional<Register> value;  // The register as last seen.
   std::string cause;
 };
 

@@ -164,6 +164,8 @@ absl::StatusOr<Guard::Next> Guard::AfterEngine(int exit_code) {
             "group ", record_.group, ": the engine could not begin; its message says why"));
       }
       break;
+    case kEngineOutdated:
+      break;
     default:
       HAVEN_LOG(kError, "guard") << "group=" << record_.group << " the engine died"
                                  << (exit_code < 0 ? " of a signal" : "")

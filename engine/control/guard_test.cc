@@ -86,6 +86,17 @@ TEST_F(GuardTest, AnEngineThatCanNotBeginIsTriedAgainOnceItsOutputMayBeHeld) {
   EXPECT_EQ(Runs().size(), 3u);
 }
 
+TEST_F(GuardTest, AnEngineWhoseGuestHasChangedIsFollowedByAnotherOneAndHasNotDied) {
+  SetRegister(kOwner, RegisterMode::kSolo);
+  testing::internal::CaptureStderr();
+  const absl::StatusOr<GuardEnd> end = Run("[ $run = 1 ] && exit 45; exit 44");
+  const std::string log = testing::internal::GetCapturedStderr();
+  ASSERT_TRUE(end.ok()) << end.status();
+  EXPECT_EQ(*end, GuardEnd::kUnprotected);
+  EXPECT_EQ(Runs().size(), 2u);
+  EXPECT_THAT(log, testing::Not(testing::HasSubstr("the engine died")));
+}
+
 TEST_F(GuardTest, AnEngineThatNeverSaysThatItIsReadyIsKilled) {
   SetRegister(kOwner, RegisterMode::kSolo);
   options_.start_ns = 50 * kNsPerMs;

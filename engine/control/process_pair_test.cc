@@ -63,6 +63,7 @@ TEST_F(ProcessPairTest, AGuestWhoseMemoryHasChangedIsLeftToAnotherEngine) {
   guest_.ChangeMemory();
   const EngineResult result = engine_->Join();
   EXPECT_EQ(result.end, PrimaryEnd::kNotYet);
+  EXPECT_TRUE(result.outdated);
   EXPECT_EQ(result.cause, "its memory has changed");
   ASSERT_TRUE(result.value.has_value());
   EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
@@ -81,6 +82,7 @@ TEST_F(ProcessPairTest, AGuestWithANewNicIsProtectedByAnotherEngine) {
   guest_.PlugNic();
   const EngineResult result = engine_->Join();
   EXPECT_EQ(result.end, PrimaryEnd::kNotYet);
+  EXPECT_TRUE(result.outdated);
   EXPECT_EQ(result.cause, "its devices have changed");
   ASSERT_TRUE(result.value.has_value());
   EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";

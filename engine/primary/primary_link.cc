@@ -93,11 +93,11 @@ void Primary::OnSessionLost(SessionId session, int64_t now_ns) {
 }
 
 void Primary::OnDevicesChanged(int64_t now_ns) {
-  constexpr char kCause[] = "a guest has other devices than its copy";
+  const char* const cause = "a guest has other devices than its copy";
   if (role_ == Role::kEnded || session_ == kNoSession) return;
-  if (!promotable_asked_) return AbandonSession(kCause, now_ns);
+  if (!promotable_asked_) return AbandonSession(cause, now_ns);
   devices_changed_ = true;
-  WantSolo(kCause, now_ns);
+  WantSolo(cause, now_ns);
 }
 
 void Primary::OnHandoverRefused(SessionId session, int64_t now_ns) {

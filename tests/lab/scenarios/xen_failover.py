@@ -50,7 +50,9 @@ class Cuts:
         # What a client has sent in vain it sends again after so long: no answer can come earlier, whenever the copy runs.
         asked = pair.c.run(["ss", "-tin", "dst", ADDRESS]).out
         timeouts = [int(found) / 1000 for found in re.findall(r"\brto:(\d+)", asked)]
-        self._note("the client's retransmission timeout", statistics.median(timeouts))
+        # Seen once in 23 cuts: ss lists none of them. That is a figure less; what the connections do is checked below.
+        if timeouts:
+            self._note("the client's retransmission timeout", statistics.median(timeouts))
         time.sleep(self._random.uniform(0, _CUT_WITHIN_S))
         client.stat()
         committed = pair.status(primary)["epoch"]["committed"]
