@@ -16,7 +16,7 @@ _ROWS = (
     (": suspended to resumed, p50", "ms", "at most 0.2"),
     (": suspended to resumed, p99", "ms", "at most 0.2"),
     (": gap of the guest's ticker, p50", "ms", "at most 0.6"),
-    (": gap of the guest's ticker, longest", "ms", ""),
+    (": gap of the guest's ticker, longest", "ms", "at most 0.6"),
     (", without a break: checkpoints", "/s", ""),
     (": client", "answers/s", ""),
     (": client, request to answer", "s", ""),

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/codec/sharing_gate.h"
 
-#include <algorithm>
-
 namespace haven {
 
 bool SharingGate::BeginEpoch() {
-  if (rest_ > 0 && --rest_ > 0) return false;
+  if (rest_.Rests()) return false;
   if (stage_ != Stage::kCounting) {
     stage_ = stage_ == Stage::kNew ? Stage::kFirstEpoch : Stage::kCounting;
     DropEvidence();
@@ -17,11 +15,10 @@ bool SharingGate::BeginEpoch() {
   if (looked < kEnoughBlocks) return true;
   DropEvidence();
   if (found * kWorth >= looked) {
-    next_rest_ = kFirstRest;
+    rest_.End();
     return true;
   }
-  rest_ = next_rest_;
-  next_rest_ = std::min(2 * next_rest_, kLongestRest);
+  rest_.Begin();
   stage_ = Stage::kNew;
   return false;
 }
@@ -38,8 +35,7 @@ void SharingGate::Forget() {
 
 void SharingGate::Reset() {
   Forget();
-  rest_ = 0;
-  next_rest_ = kFirstRest;
+  rest_.End();
 }
 
 void SharingGate::DropEvidence() {

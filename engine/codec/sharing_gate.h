@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/base/growing_rest.h"
+
 namespace haven {
 
 // Looking a block up takes several times as long as finding out that it has changed, and some
@@ -47,8 +49,8 @@ class SharingGate {
   std::atomic<uint64_t> looked_{0};
   std::atomic<uint64_t> found_{0};
   Stage stage_ = Stage::kNew;
-  uint32_t rest_ = 0;  // Epochs until the next look, this one included; 0: looking.
-  uint32_t next_rest_ = kFirstRest;
+  // The epoch that ends a look is one of those without.
+  GrowingRest rest_{kFirstRest - 1, kLongestRest - 1};
 };
 
 }  // namespace haven

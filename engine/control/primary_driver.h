@@ -156,6 +156,7 @@ class PrimaryDriver : private PrimaryActions {
   void CheckMemory();
   void CheckDevices(int64_t now_ns);
   void NoteLostLog(const FetchResult& fetched);
+  FetchResult FetchLogs(EpochBuilder::Log log);
   FetchResult FetchAndClear();
   FetchResult FetchForCheckpoint();
   uint64_t DirtyMark() const;

@@ -53,33 +53,32 @@ void PrimaryDriver::OpenOutput() { QueueOutput(OutputOp::kOpen, output_.OpenAll(
 
 void PrimaryDriver::RebuildOutput() { QueueOutput(OutputOp::kRebuild, output_.Rebuild()); }
 
-FetchResult PrimaryDriver::FetchAndClear() {
-  const FetchResult fetched = builder_->Fetch();
+FetchResult PrimaryDriver::FetchLogs(EpochBuilder::Log log) {
+  const FetchResult fetched = builder_->Fetch(log);
   NoteLostLog(fetched);
-  log_keeper_.OnCleared();
   return fetched;
 }
 
+FetchResult PrimaryDriver::FetchAndClear() {
+  log_keeper_.OnCleared();
+  return FetchLogs(EpochBuilder::Log::kClear);
+}
+
 FetchResult PrimaryDriver::FetchForCheckpoint() {
-  if (!log_keeper_.Keep()) {
-    const FetchResult fetched = builder_->Fetch();
-    NoteLostLog(fetched);
-    log_keeper_.OnFetched(/*pages=*/0, /*kept=*/false);
-    return fetched;
+  int64_t looked_ns = 0;
+  if (log_keeper_.Keep()) {
+    const FetchResult looked = FetchLogs(EpochBuilder::Log::kKeep);
+    if (!looked.status.ok()) return looked;
+    const uint64_t pages = sets_->CountPending();
+    if (log_keeper_.Fits(pages)) {
+      log_keeper_.OnKept(pages);
+      ++counters_.kept_logs;
+      return looked;
+    }
+    looked_ns = looked.bitmap_ns;
   }
-  FetchResult fetched = builder_->Fetch(EpochBuilder::Log::kKeep);
-  NoteLostLog(fetched);
-  if (!fetched.status.ok()) return fetched;
-  const uint64_t pages = sets_->CountPending();
-  const bool kept = log_keeper_.Fits(pages);
-  log_keeper_.OnFetched(pages, kept);
-  if (kept) {
-    ++counters_.kept_logs;
-    return fetched;
-  }
-  const int64_t looked_ns = fetched.bitmap_ns;
-  fetched = builder_->Fetch();
-  NoteLostLog(fetched);
+  log_keeper_.OnNotKept();
+  FetchResult fetched = FetchLogs(EpochBuilder::Log::kClear);
   fetched.bitmap_ns += looked_ns;
   return fetched;
 }

@@ -177,7 +177,7 @@ void TransportBackupConnector::TakeLanes(uint64_t attempt, const LinkOffer& offe
   if (!lanes.ok()) return Fail(lanes.status());
   opening_ = Opening::kNothing;
   lanes_left_over_ = false;
-  left_out_ = leave_out_ = 0;
+  redial_rest_.End();
   lanes_ = *std::move(lanes);
   events_.push_back(LinkOpened{.number = offer.link,
                                .data = lanes_.data.get(),
@@ -190,11 +190,8 @@ void TransportBackupConnector::TakeLanes(uint64_t attempt, const LinkOffer& offe
 
 void TransportBackupConnector::OpenChannel() {
   if (lanes_.data == nullptr || opening_ != Opening::kNothing) return;
-  if (left_out_ > 0) {
-    --left_out_;
-    return;
-  }
-  left_out_ = leave_out_ = std::min(2 * leave_out_ + 1, kMaxLeftOut);
+  if (redial_rest_.Rests()) return;
+  redial_rest_.Begin();
   if (!Begin(Opening::kChannel)) return;
   const bool submitted = redialer_->Submit([this, attempt = attempt_, cancel = cancel_,
                                             address = session_->address]() -> Worker::Finish {
@@ -301,7 +298,7 @@ void TransportBackupConnector::Receive() {
     if (readable_.has_value()) readable_ = channel_->buffered();
     if (!message->has_value()) return;
     // A Refuse is no use of the channel.
-    if (!std::holds_alternative<Refuse>(**message)) left_out_ = leave_out_ = 0;
+    if (!std::holds_alternative<Refuse>(**message)) redial_rest_.End();
     if (taken == kMaxMessagesPerCall) {
       return LoseChannel(absl::DataLossError(
           absl::StrCat(channel_->Describe(), " floods the channel with messages without use")));

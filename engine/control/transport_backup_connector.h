@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/base/growing_rest.h"
 #include "engine/control/backup_connector.h"
 #include "engine/control/cancel.h"
 #include "engine/control/heartbeat_pump.h"
@@ -119,9 +120,8 @@ class TransportBackupConnector final : public BackupConnector {
   std::unique_ptr<ControlChannel> channel_;
   std::optional<bool> readable_;
   // A channel that is lost again before the backup says anything on it is opened more and more
-  // seldom: so many messages are left out first, of that many.
-  uint32_t left_out_ = 0;
-  uint32_t leave_out_ = 0;
+  // seldom: counted in the messages for which there is none.
+  GrowingRest redial_rest_{1, kMaxLeftOut};
   LinkLanes lanes_;
   std::deque<ConnectorEvent> events_;
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/primary/log_keeper.h"
 
-#include <algorithm>
-
 namespace haven {
 
 namespace {
@@ -27,21 +25,24 @@ bool LogKeeper::Fits(uint64_t pages) const {
   return in_a_row_ == 0 || pages <= MostPages(first_pages_);
 }
 
-void LogKeeper::OnFetched(uint64_t pages, bool kept) {
-  if (kept) {
-    if (in_a_row_++ == 0) first_pages_ = pages;
-    return;
-  }
+void LogKeeper::OnKept(uint64_t pages) {
+  if (in_a_row_++ == 0) first_pages_ = pages;
+}
+
+void LogKeeper::OnNotKept() {
   if (in_a_row_ > 0 || Keep()) {
     EndRun();
-  } else if (rest_ > 0) {
-    --rest_;
+  } else {
+    rest_.Rests();
   }
 }
 
 void LogKeeper::EndRun() {
-  next_rest_ = in_a_row_ < kWorthwhile ? std::min(2 * next_rest_, kMostRest) : 1;
-  rest_ = next_rest_ - 1;
+  if (in_a_row_ < kWorthwhile) {
+    rest_.Begin();
+  } else {
+    rest_.End();
+  }
   in_a_row_ = 0;
 }
 

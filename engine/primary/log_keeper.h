@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "engine/base/growing_rest.h"
+
 namespace haven {
 
 // Decides which checkpoints leave the logs of dirty pages as they are (Domain::FetchDirty).
@@ -27,12 +29,14 @@ class LogKeeper {
   explicit LogKeeper(uint64_t most_pages) : most_pages_(most_pages) {}
 
   // Whether the next checkpoint begins by keeping the log.
-  bool Keep() const { return worth_trying_ && rest_ == 0 && in_a_row_ < kMostInARow; }
+  bool Keep() const { return worth_trying_ && rest_.over() && in_a_row_ < kMostInARow; }
   // Whether it may stay, with so many pages in it. If not, the checkpoint clears it after all.
   bool Fits(uint64_t pages) const;
 
-  // A checkpoint has fetched `pages` from the logs, after Keep(). `kept`: they are as they were.
-  void OnFetched(uint64_t pages, bool kept);
+  // A checkpoint has fetched `pages` from the logs and left them as they were.
+  void OnKept(uint64_t pages);
+  // A checkpoint clears the logs: Keep() or Fits() said no.
+  void OnNotKept();
   // It was encoded; `coded`: by the codec.
   void OnEncoded(uint64_t wire_bytes, bool coded);
   // The logs were cleared by something else than a checkpoint.
@@ -44,8 +48,7 @@ class LogKeeper {
   uint64_t most_pages_;
   bool worth_trying_ = false;
   uint32_t in_a_row_ = 0;  // Checkpoints that have kept the log since it was cleared.
-  uint32_t rest_ = 0;      // Checkpoints until the next attempt.
-  uint32_t next_rest_ = 1;
+  GrowingRest rest_{1, kMostRest - 1};
   // Of the first checkpoint of the row: what the guest dirties in one epoch.
   uint64_t first_pages_ = 0;
   uint64_t first_bytes_ = 0;

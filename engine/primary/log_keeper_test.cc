@@ -14,7 +14,11 @@ class LogKeeperTest : public ::testing::Test {
   // A checkpoint whose log has so many pages; whether it was kept.
   bool Checkpoint(uint64_t pages, uint64_t bytes = kBytes, bool coded = true) {
     const bool kept = keeper_.Keep() && keeper_.Fits(pages);
-    keeper_.OnFetched(pages, kept);
+    if (kept) {
+      keeper_.OnKept(pages);
+    } else {
+      keeper_.OnNotKept();
+    }
     keeper_.OnEncoded(bytes, coded);
     return kept;
   }

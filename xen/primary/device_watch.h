@@ -26,8 +26,8 @@ class DeviceWatch {
                                                              XenStore& patient, uint32_t domid);
 
   // Empty while they are the same, as far as is known; else what has changed, "vif/0 to vif/0
-  // vif/1". Without news from the store it costs nothing; with some it asks the store for one thing
-  // at each call, and what it was not told it asks for again.
+  // vif/1". Without news from the store that is all it looks for; with some it asks the store for
+  // one thing at each call, and what it was not told it asks for again.
   const std::string& Changed();
 
  private:

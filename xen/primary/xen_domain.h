@@ -35,9 +35,10 @@ class XenDomain final : public Domain {
     // What needs the guest's memory; not there for a process that only lets it run or destroys it.
     std::unique_ptr<GuestMapping> mapping;
     std::optional<StateCapture> state;
-    uint64_t pages = 0;   // In the domain's memory when it was mapped.
-    uint64_t canary = 0;  // As LogDirty has it.
-    std::unique_ptr<DeviceWatch> devices;
+    uint64_t pages = 0;                    // In the domain's memory when it was mapped.
+    uint64_t canary = 0;                   // As LogDirty has it.
+    std::unique_ptr<DeviceWatch> devices;  // Where the mapping is.
+    // Ends the domain and its devices by the toolstack.
     std::function<absl::Status(uint32_t domid)> destroy;
   };
 
