@@ -63,7 +63,7 @@ void Backup::EndWith(BackupEnd end, const char* cause) {
 }
 
 // Until the old writer is cut off, what it commits is part of what will be promoted.
-bool Backup::Receiving() const {
+bool Backup::receiving() const {
   return state_ == State::kSyncing || state_ == State::kStandby || state_ == State::kAdopting ||
          state_ == State::kClaiming || state_ == State::kStale;
 }
@@ -109,7 +109,7 @@ void Backup::Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_n
 void Backup::OnLinkRequest(SessionId session, LinkNumber link, int64_t now_ns) {
   if (session != session_ || session == kNoSession) return;
   last_sign_ns_ = now_ns;
-  if (!Receiving() || copy_lost_) {
+  if (!receiving() || copy_lost_) {
     return actions_.SendDrop(session, "the session takes no more links");
   }
   if (link <= link_) return;  // A late repetition.
@@ -124,7 +124,7 @@ void Backup::OnLinkRequest(SessionId session, LinkNumber link, int64_t now_ns) {
 }
 
 void Backup::OnLinkUp(LinkNumber link, int64_t now_ns) {
-  if (link != link_ || !Receiving()) return;
+  if (link != link_ || !receiving()) return;
   link_up_ = true;
   last_sign_ns_ = now_ns;
   actions_.Report("link up");
@@ -138,7 +138,7 @@ void Backup::OnLinkDown(LinkNumber link) {
 }
 
 void Backup::OnDrop(SessionId session, DropReason reason, int64_t now_ns) {
-  if (session != session_ || !Receiving()) return;
+  if (session != session_ || !receiving()) return;
   // A promotion that is being asked for ends by the register's word only.
   if (register_.change_pending() || state_ == State::kAdopting) return;
   unwanted_ = reason == DropReason::kUnprotect;
@@ -152,7 +152,7 @@ void Backup::OnDrop(SessionId session, DropReason reason, int64_t now_ns) {
 }
 
 void Backup::OnVerified(Epoch epoch, EpochKind kind, int64_t now_ns) {
-  HAVEN_CHECK((Receiving() && link_up_) || HAVEN_MUTANT(kReadBeforeCutOff));
+  HAVEN_CHECK((receiving() && link_up_) || HAVEN_MUTANT(kReadBeforeCutOff));
   // It would leave a replica that the register names without a state to run; the reader refuses it.
   HAVEN_CHECK(kind == EpochKind::kCheckpoint || !consistent_);
   last_sign_ns_ = now_ns;
@@ -179,7 +179,7 @@ void Backup::OnBadEpoch() {
 }
 
 void Backup::OnCopyLost(int64_t now_ns) {
-  if (!Receiving() || HAVEN_MUTANT(kKeepLostCopy) || copy_lost_) return OnBadEpoch();
+  if (!receiving() || HAVEN_MUTANT(kKeepLostCopy) || copy_lost_) return OnBadEpoch();
   DropLink();
   copy_lost_ = true;
   copy_lost_ns_ = now_ns;
@@ -194,7 +194,7 @@ void Backup::OnApplied(Epoch epoch, const absl::Status& status) {
     poisoned_ = true;
     consistent_ = false;
     if (state_ == State::kApplying) return FailPromotion("the last epoch can not be applied");
-    if (!Receiving() || register_.change_pending()) return;  // Seen when the promotion gets there.
+    if (!receiving() || register_.change_pending()) return;  // Seen when the promotion gets there.
     actions_.SendDrop(session_, "an epoch can not be applied");
     return Abandon("an epoch can not be applied");
   }

@@ -105,6 +105,8 @@ class Backup {
   Epoch applied() const { return applied_; }
   bool consistent() const { return consistent_; }
   bool copy_lost() const { return copy_lost_; }
+  // Whether epochs may still come, and the copy be abandoned: no promotion is being carried out.
+  bool receiving() const;
   const char* cause() const { return cause_; }
   const RegisterClient& registers() const { return register_; }
   bool healthy(int64_t now_ns) const { return NextWakeNs() > now_ns - kNsPerSecond; }
@@ -126,7 +128,6 @@ class Backup {
   void Abandon(const char* cause);
   void EndWith(BackupEnd end, const char* cause);
   void SetState(State state, const char* cause);
-  bool Receiving() const;
   bool StillWanted(int64_t now_ns) const;
   bool Forgotten(const std::optional<Register>& current) const;
   int64_t ClaimNs() const;

@@ -123,12 +123,7 @@ bool SimSession::promotion_failed() const {
 
 bool SimSession::LoseCopy(uint64_t which, bool destroyed) {
   if (copy_lost() || !life_.Acts()) return false;
-  const Backup::State state = driver_->backup().state();
-  if (state != Backup::State::kSyncing && state != Backup::State::kStandby &&
-      state != Backup::State::kAdopting && state != Backup::State::kClaiming &&
-      state != Backup::State::kStale) {
-    return false;
-  }
+  if (!driver_->backup().receiving()) return false;
   replicas_[which % replicas_.size()]->Lose(destroyed);
   return true;
 }
