@@ -280,6 +280,28 @@ TEST_F(BuilderTest, EmptyStateIsRefusedWithTheGuestsName) {
   EXPECT_NE(failed.status.message().find("guest1"), absl::string_view::npos) << failed.status;
 }
 
+// A log that is kept has the same pages again, and what was written since.
+TEST_F(BuilderTest, WhatIsInAKeptLogIsSentEachTime) {
+  Build({});
+  domains_[0]->WritePage(5, 5);
+  domains_[1]->WritePage(6, 6);
+  ASSERT_TRUE(builder_->Fetch(EpochBuilder::Log::kKeep).status.ok());
+  EXPECT_EQ(sets_->CountPending(), 2u);
+  Replicate(EpochKind::kCheckpoint);
+  EXPECT_TRUE(ReplicaEqualsGuests());
+  domains_[0]->WritePage(5, 55);
+  domains_[0]->WritePage(7, 7);
+  ASSERT_TRUE(builder_->Fetch(EpochBuilder::Log::kKeep).status.ok());
+  EXPECT_EQ(sets_->CountPending(), 3u);
+  Replicate(EpochKind::kCheckpoint);
+  EXPECT_TRUE(ReplicaEqualsGuests());
+  ASSERT_TRUE(builder_->Fetch().status.ok());
+  EXPECT_EQ(sets_->CountPending(), 3u);
+  Replicate(EpochKind::kCheckpoint);
+  ASSERT_TRUE(builder_->Fetch().status.ok());
+  EXPECT_EQ(sets_->CountPending(), 0u) << "the fetch before has cleared it";
+}
+
 TEST_F(BuilderTest, LostLogMarksAllOfThatDomain) {
   Build({});
   domains_[0]->WritePage(5, 5);

@@ -243,7 +243,26 @@ TEST_F(PrimaryTest, AGuestWithOtherDevicesIsToRunAloneWhileEpochsGoOn) {
   Pass(config_.interval_ns);
   Checkpoint(false);
   Ack();
+  EXPECT_TRUE(primary_.wants_solo());
+  Grant();
+  EXPECT_EQ(primary_.role(), Primary::Role::kUnprotected);
+}
+
+TEST_F(PrimaryTest, OtherDevicesStayAReasonForSoloThatTheArbiterHasNotHeardYet) {
+  Syncing();
+  Checkpoint(true);
+  Ack();
+  Output(OutputOp::kRelease);
+  ASSERT_THAT(recorder_.Take(), Contains("ask promotable"));
+  primary_.OnDevicesChanged(now_ns_);
+  Pass(config_.interval_ns);
+  Checkpoint(false);
+  Ack();
+  Output(OutputOp::kRelease);
   EXPECT_TRUE(primary_.wants_solo()) << "an acknowledgement does not change the reason";
+  EXPECT_THAT(recorder_.Take(), Not(Contains("ask solo"))) << "`promotable` is still asked for";
+  Grant();
+  EXPECT_THAT(recorder_.Take(), Contains("ask solo"));
   Grant();
   EXPECT_EQ(primary_.role(), Primary::Role::kUnprotected);
 }

@@ -86,6 +86,11 @@ class TestDomain : public Domain {
     return absl::OkStatus();
   }
 
+  absl::Status FetchDirty(std::span<uint64_t> bitmap) override {
+    for (size_t i = 0; i < bitmap.size(); ++i) bitmap[i] |= log_[i];
+    return absl::OkStatus();
+  }
+
   absl::StatusOr<uint64_t> CountDirty() override { return CountSet(log_); }
 
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override {
