@@ -71,6 +71,7 @@ bool Backup::receiving() const {
 void Backup::OnHello(SessionId session, SessionId base_session, Epoch base_epoch, int64_t now_ns) {
   last_sign_ns_ = now_ns;
   if (state_ == State::kWaiting) return Adopt(session, false, kNoEpoch, now_ns);
+  if (session != session_) LetGo(now_ns);
   const bool idle =
       state_ == State::kSyncing || state_ == State::kStandby || state_ == State::kStale;
   const bool sound = !poisoned_ && !copy_lost_;
@@ -98,6 +99,8 @@ void Backup::Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_n
   applied_ = committed_;
   consistent_ = false;
   unwanted_ = false;
+  was_named_ = false;
+  let_go_ns_ = kNever;
   handover_ = false;
   poll_at_ns_ = now_ns + config_.forget_ns;
   stale_until_ns_ = kNever;
@@ -139,16 +142,23 @@ void Backup::OnLinkDown(LinkNumber link) {
 
 void Backup::OnDrop(SessionId session, DropReason reason, int64_t now_ns) {
   if (session != session_ || !receiving()) return;
+  LetGo(now_ns);
   // A promotion that is being asked for ends by the register's word only.
   if (register_.change_pending() || state_ == State::kAdopting) return;
   unwanted_ = reason == DropReason::kUnprotect;
   // Only a word of the primary; a replica that the register names is kept whatever the peer says.
   if (consistent_) {
-    if (unwanted_ || copy_lost_) poll_at_ns_ = now_ns;
+    if (unwanted_) poll_at_ns_ = now_ns;
     return;
   }
   if (unwanted_) return Abandon("the protection has ended");
   Retire("the primary has ended the session", now_ns);
+}
+
+// The primary is done with the session, and what it has asked the register for is resolved.
+void Backup::LetGo(int64_t now_ns) {
+  let_go_ns_ = std::min(let_go_ns_, now_ns);
+  if (copy_lost_) poll_at_ns_ = now_ns;
 }
 
 void Backup::OnVerified(Epoch epoch, EpochKind kind, int64_t now_ns) {
@@ -182,7 +192,6 @@ void Backup::OnCopyLost(int64_t now_ns) {
   if (!receiving() || HAVEN_MUTANT(kKeepLostCopy) || copy_lost_) return OnBadEpoch();
   DropLink();
   copy_lost_ = true;
-  copy_lost_ns_ = now_ns;
   actions_.SendDrop(session_, "the copy is lost");
   poll_at_ns_ = now_ns;
   SetState(state_, "the copy is lost: the session takes no more epochs");

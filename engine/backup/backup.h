@@ -115,6 +115,7 @@ class Backup {
   void Adopt(SessionId session, bool base, Epoch base_epoch, int64_t now_ns);
   void Commit(Epoch epoch, EpochKind kind);
   void DropLink();
+  void LetGo(int64_t now_ns);
   bool MayClaim() const;
   void Claim(const char* cause, int64_t now_ns);
   void AskPromotion(int64_t now_ns);
@@ -130,6 +131,7 @@ class Backup {
   void SetState(State state, const char* cause);
   bool StillWanted(int64_t now_ns) const;
   bool Forgotten(const std::optional<Register>& current) const;
+  bool NeverPromotable() const;
   int64_t ClaimNs() const;
 
   const BackupConfig config_;
@@ -148,7 +150,6 @@ class Backup {
   bool consistent_ = false;  // A checkpoint of this session is committed.
   bool poisoned_ = false;    // An apply failed: the memory is nobody's state.
   bool copy_lost_ = false;
-  int64_t copy_lost_ns_ = 0;
   bool handover_ = false;
   bool operator_asked_ = false;
 
@@ -158,6 +159,9 @@ class Backup {
   Epoch committed_at_hello_ = kNoEpoch;
   int64_t claim_not_before_ns_ = 0;
   bool unwanted_ = false;  // The primary says that the protection has ended.
+  // The register has named this session; and since when the primary is known to be done with it.
+  bool was_named_ = false;
+  int64_t let_go_ns_ = kNever;
 
   // The register as granted by the promotion, and what it was before.
   std::optional<Register> mine_;

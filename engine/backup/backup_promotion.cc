@@ -99,6 +99,7 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
       current.has_value() &&
       (HAVEN_MUTANT(kPromoteStale) ||
        (current->mode == RegisterMode::kPromotable && current->session == session_));
+  was_named_ |= names_us;
   switch (state_) {
     case State::kAdopting:
       if (!current.has_value() || names_us || committed_ != committed_at_hello_ || poisoned_ ||
@@ -124,10 +125,7 @@ void Backup::OnRegisterRead(const std::optional<Register>& current, int64_t now_
         if (state_ == State::kStale) SetState(State::kStandby, "the register names this session");
         // The primary was told, and is about to have it changed.
         if (copy_lost_) poll_at_ns_ = now_ns + config_.register_poll_ns;
-      } else if (copy_lost_ && register_.asked_ns() < copy_lost_ns_) {
-        // `promotable` may have been granted since.
-        poll_at_ns_ = now_ns;
-      } else if (copy_lost_ && current.has_value()) {
+      } else if (copy_lost_ && current.has_value() && NeverPromotable()) {
         Abandon("the copy is lost");
       } else if (unwanted_ && current.has_value()) {
         Abandon("the protection has ended");
@@ -182,6 +180,15 @@ bool Backup::StillWanted(int64_t now_ns) const {
 bool Backup::Forgotten(const std::optional<Register>& current) const {
   return current.has_value() && current->mode == RegisterMode::kNone &&
          register_.asked_ns() >= last_sign_ns_ + config_.forget_ns;
+}
+
+// Whether a register that did not name this session when it was read last will never do so. It is
+// named once at most. Until it was, the primary's request for that may still be under way, from the
+// first checkpoint until the primary is done with the session, or is long dead.
+bool Backup::NeverPromotable() const {
+  const int64_t asked_ns = register_.asked_ns();
+  return HAVEN_MUTANT(kGiveUpAtOnce) || !consistent_ || was_named_ || asked_ns >= let_go_ns_ ||
+         asked_ns >= last_sign_ns_ + config_.forget_ns;
 }
 
 void Backup::OnCutOff(const absl::Status& status) {

@@ -291,17 +291,63 @@ TEST_F(BackupTest, ALostCopyWhosePromotionIsRefusedIsLookedAfter) {
   EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
 }
 
-// `promotable` may have been granted after the register was read.
-TEST_F(BackupTest, AnAnswerFromBeforeItsLossEndsNoCopy) {
+// The primary has asked for `promotable`, which is granted after the register was read here.
+TEST_F(BackupTest, ALostCopyStaysWhileTheRegisterMayStillComeToNameIt) {
   Linked();
   Commit(1);
-  Pass(0);
-  now_ns_ += 1;
   backup_.OnCopyLost(now_ns_);
-  EXPECT_THAT(recorder_.Take(), Contains("ask"));
+  Pass(0);
   Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  recorder_.Take();
+  now_ns_ += config_.register_poll_ns;
+  backup_.OnPeerSign(now_ns_);
   Pass(0);
   EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  // What was asked before this word came may be an answer from before it.
+  now_ns_ += 1;
+  backup_.OnDrop(kSession, DropReason::kSolo, now_ns_);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_EQ(backup_.state(), Backup::State::kStandby);
+  now_ns_ += config_.register_poll_ns;
+  backup_.OnPeerSign(now_ns_);
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
+}
+
+TEST_F(BackupTest, ALostCopyGoesWhenThePrimaryAsksForAnotherSession) {
+  Linked();
+  Commit(1);
+  backup_.OnCopyLost(now_ns_);
+  Pass(0);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  recorder_.Take();
+  backup_.OnHello(kSession, kNoSession, kNoEpoch, now_ns_);
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("refuse 11")) << "a late repetition says nothing new";
+  backup_.OnHello(kOther, kSession, 1, now_ns_);
+  Pass(0);
+  EXPECT_THAT(recorder_.Take(), ElementsAre("refuse 12", "ask"));
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_THAT(recorder_.Take(), ElementsAre("abandon"));
+}
+
+TEST_F(BackupTest, ALostCopyGoesWhenThePrimaryIsLongSilent) {
+  Linked();
+  Commit(1);
+  backup_.OnCopyLost(now_ns_);
+  Pass(0);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  Pass(config_.detect_ns);  // The claim reads the register, which does not let this copy run.
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  ASSERT_EQ(backup_.state(), Backup::State::kStale);
+  Pass(config_.register_poll_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_EQ(backup_.state(), Backup::State::kStale);
+  Pass(config_.forget_ns);
+  Answer(Verdict::kGranted, Value(RegisterMode::kSolo));
+  EXPECT_EQ(backup_.state(), Backup::State::kAbandoning);
 }
 
 TEST_F(BackupTest, ALostCopyTakesNeitherALinkNorAnotherSession) {

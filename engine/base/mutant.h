@@ -40,6 +40,7 @@ enum class Mutant {
   kSlowToClaim,             // A silent primary is given ten times the detection time.
   kForgetDeadline,          // An attempt at a session has no deadline.
   kKeepLostCopy,            // A lost copy is offered to session after session.
+  kGiveUpAtOnce,            // A lost copy goes although the register may still come to name it.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

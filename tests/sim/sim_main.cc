@@ -143,6 +143,7 @@ constexpr NamedMutant kMutants[] = {
     {"slow-to-claim", Mutant::kSlowToClaim},
     {"forget-deadline", Mutant::kForgetDeadline},
     {"keep-lost-copy", Mutant::kKeepLostCopy},
+    {"give-up-at-once", Mutant::kGiveUpAtOnce},
 };
 
 // False: nothing is left to run.

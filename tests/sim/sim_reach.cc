@@ -90,7 +90,7 @@ constexpr Rule kRules[] = {
      "whoever asks for a session has none"},
     {kLink | kCarried, SetOf(Role::kUnprotected, Role::kEnded),
      "the link is closed before the role changes"},
-    {kCarried, kGuards, "the link went with the engine"},
+    {kCarried, kGuards & ~SetOf(Keeper::kAbsent), "the link went with the engine"},
     {kCarried, kCutOff | SetOf(Copy::kAdopting, Copy::kStale, Copy::kAbandoning),
      "the session has no link"},
     {kLeftBehind, SetOf(Keeper::kDestroying), "the link was cut off before the copy could run"},
@@ -132,7 +132,9 @@ constexpr Rule kRules[] = {
      kSessionStates & ~SetOf(Copy::kSyncing, Copy::kStandby, Copy::kClaiming),
      "links are offered to whoever may still commit"},
     {kPromotion, SetOf(Role::kSyncing), "what is being filled is not promoted"},
-    {kPromotion, SetOf(Keeper::kOpening, Keeper::kEnding),
+    {kRun, SetOf(Keeper::kOpening),
+     "the term is this guard's: a promotion that it was taken back from does not get so far"},
+    {kPromotion, SetOf(Keeper::kEnding),
      "the term is this guard's, so the backup's claim was denied"},
     {kRun, SetOf(Role::kUnprotected), "the copy that is being started owns the group for good"},
     {FaultsOf(SimFault::kRevokeFails, SimFault::kPrepareFails, SimFault::kAbandonFails,
@@ -281,12 +283,12 @@ constexpr struct {
     {FaultsOf(SimFault::kTornWrite, SimFault::kGhostWrite, SimFault::kPrepareFails,
               SimFault::kRecordFails, SimFault::kFalseProof),
      SetOf(Keeper::kClaiming)},
+    // Of a promotion so slow that the term was taken back from it.
+    {FaultsOf(SimFault::kRevokeFails, SimFault::kPrepareFails), SetOf(Keeper::kOpening)},
     {FaultsOf(SimFault::kTornWrite, SimFault::kGhostWrite, SimFault::kArbiterLosesRequest,
               SimFault::kArbiterLosesAnswer, SimFault::kAbandonFails, SimFault::kFalseProof),
      SetOf(Keeper::kOpening)},
-    {FaultsOf(SimFault::kPartialWrite, SimFault::kGhostWrite, SimFault::kCorruptWrite,
-              SimFault::kFalseProof),
-     SetOf(Keeper::kAbsent)},
+    {kCarried | FaultsOf(SimFault::kGhostWrite, SimFault::kFalseProof), SetOf(Keeper::kAbsent)},
 };
 
 }  // namespace
