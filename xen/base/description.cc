@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/base/description.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -67,8 +69,14 @@ absl::Status Check(const XenDescription& description) {
       CheckSize("config_json", description.config_json.size(), 2, kMaxXenConfigJsonBytes, 1));
   HAVEN_RETURN_IF_ERROR(CheckSize("cpuid_policy", description.cpuid_policy.size(),
                                   kXenCpuidLeafBytes, kMaxXenPolicyBytes, kXenCpuidLeafBytes));
-  return CheckSize("msr_policy", description.msr_policy.size(), 0, kMaxXenPolicyBytes,
-                   kXenMsrEntryBytes);
+  HAVEN_RETURN_IF_ERROR(CheckSize("msr_policy", description.msr_policy.size(), 0,
+                                  kMaxXenPolicyBytes, kXenMsrEntryBytes));
+  const std::string& version = description.device_model;
+  HAVEN_RETURN_IF_ERROR(
+      CheckSize("device_model", version.size(), 0, kMaxDeviceModelVersionBytes, 1));
+  const auto bad = std::find_if_not(version.begin(), version.end(), absl::ascii_isprint);
+  if (bad == version.end()) return absl::OkStatus();
+  return Bad("a character of device_model", static_cast<unsigned char>(*bad), "printable");
 }
 
 // `state` with an HVM context that holds nothing.
@@ -116,6 +124,10 @@ absl::Status GetFrames(ByteReader& reader, uint32_t count, std::vector<XenFrameR
   return absl::OkStatus();
 }
 
+std::string TextOf(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 std::vector<std::byte> CopyOf(std::span<const std::byte> bytes) {
   return {bytes.begin(), bytes.end()};
 }
@@ -133,14 +145,16 @@ absl::StatusOr<std::string> EncodeXenDescription(const XenDescription& descripti
   const std::span<const std::byte> json = AsBytes(description.config_json);
   const size_t bytes = kPrefixBytes + kFixedBytes + kRunBytes * description.frames.size() +
                        size_t{4} * 4 + json.size() + description.cpuid_policy.size() +
-                       description.msr_policy.size() + state.size();
+                       description.msr_policy.size() + state.size() +
+                       (description.device_model.empty() ? 0 : 4 + description.device_model.size());
   if (bytes > kMaxConfigBytes) {
     return Bad("size", bytes, absl::StrCat("at most ", kMaxConfigBytes, " bytes"));
   }
   std::string out(bytes, '\0');
   ByteWriter writer(std::as_writable_bytes(std::span(out)));
   writer.PutBytes(AsBytes(kXenConfigPrefix));
-  writer.PutU32(kXenDescriptionVersion);
+  writer.PutU32(description.device_model.empty() ? kXenDescriptionVersion
+                                                 : kXenDescriptionVersionDeviceModel);
   writer.PutU32(description.max_vcpus);
   writer.PutU32(static_cast<uint32_t>(description.frames.size()));
   writer.PutU32(0);
@@ -152,6 +166,7 @@ absl::StatusOr<std::string> EncodeXenDescription(const XenDescription& descripti
   PutCounted(writer, description.cpuid_policy);
   PutCounted(writer, description.msr_policy);
   PutCounted(writer, state);
+  if (!description.device_model.empty()) PutCounted(writer, AsBytes(description.device_model));
   return out;
 }
 
@@ -162,9 +177,10 @@ absl::StatusOr<XenDescription> DecodeXenDescription(absl::string_view config) {
   }
   ByteReader reader(AsBytes(config).subspan(kPrefixBytes));
   const uint32_t version = reader.GetU32();
-  if (version != kXenDescriptionVersion) {
+  if (version != kXenDescriptionVersion && version != kXenDescriptionVersionDeviceModel) {
     return Bad("version", version,
-               absl::StrCat(kXenDescriptionVersion, ": use the same haven-engine on both hosts"));
+               absl::StrCat(kXenDescriptionVersion, " or ", kXenDescriptionVersionDeviceModel,
+                            ": use the same haven-engine on both hosts"));
   }
   XenDescription description;
   description.max_vcpus = reader.GetU32();
@@ -182,8 +198,13 @@ absl::StatusOr<XenDescription> DecodeXenDescription(absl::string_view config) {
       GetCounted(reader, "msr_policy", 0, kMaxXenPolicyBytes, kXenMsrEntryBytes));
   HAVEN_ASSIGN_OR_RETURN(const std::span<const std::byte> state,
                          GetCounted(reader, "first_state", 8, kMaxFirstStateBytes, 8));
+  if (version == kXenDescriptionVersionDeviceModel) {
+    HAVEN_ASSIGN_OR_RETURN(const std::span<const std::byte> model,
+                           GetCounted(reader, "device_model", 1, kMaxDeviceModelVersionBytes, 1));
+    description.device_model = TextOf(model);
+  }
   if (!reader.done()) return Bad("bytes that follow", reader.remaining(), "0");
-  description.config_json.assign(reinterpret_cast<const char*>(json.data()), json.size());
+  description.config_json = TextOf(json);
   description.cpuid_policy = CopyOf(cpuid);
   description.msr_policy = CopyOf(msr);
   HAVEN_RETURN_IF_ERROR(Check(description));

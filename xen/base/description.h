@@ -6,7 +6,8 @@
 // Bytes, little-endian: the text "xen:" (which tells kinds of guest apart), version u32, max_vcpus
 // u32, run count u32, reserved u32, then the runs {first_gfn u64, pages u64}, the toolstack's
 // configuration {length u32, JSON}, the CPUID policy {length u32, leaves}, the MSR policy {length
-// u32, entries}, the first state {length u32, records of state.h}. Nothing is padded or follows.
+// u32, entries}, the first state {length u32, records of state.h}; in version 2, which a guest with
+// a device model has, that one's version {length u32, text}. Nothing is padded or follows.
 #ifndef HAVEN_XEN_BASE_DESCRIPTION_H_
 #define HAVEN_XEN_BASE_DESCRIPTION_H_
 
@@ -24,6 +25,7 @@ namespace haven {
 
 inline constexpr char kXenConfigPrefix[] = "xen:";
 inline constexpr uint32_t kXenDescriptionVersion = 1;
+inline constexpr uint32_t kXenDescriptionVersionDeviceModel = 2;
 
 // Decoding refuses more. The whole of a description must fit kMaxConfigBytes (control_message.h);
 // an ordinary guest needs about 4 KiB.
@@ -33,6 +35,7 @@ inline constexpr uint64_t kMaxXenPages = uint64_t{1} << 32;  // kMaxDomainPages.
 inline constexpr uint32_t kMaxXenFrameRuns = 2048;
 inline constexpr size_t kMaxXenConfigJsonBytes = size_t{32} << 10;
 inline constexpr size_t kMaxXenPolicyBytes = size_t{16} << 10;
+inline constexpr size_t kMaxDeviceModelVersionBytes = 128;
 // As the hypervisor's interface and the stream have them: xen_cpuid_leaf_t, xen_msr_entry_t.
 inline constexpr size_t kXenCpuidLeafBytes = 24;
 inline constexpr size_t kXenMsrEntryBytes = 16;
@@ -61,6 +64,10 @@ struct XenDescription {
   // A state (state.h) taken at any time: its TSC and parameters are those the copy is built with.
   // EncodeXenDescription() leaves the vCPUs and devices of its HVM context out (EmptyHvmContext).
   std::vector<std::byte> first_state;
+
+  // The device model of an HVM guest: QEMU's version and package as it greets with them, printable.
+  // Empty: it has none.
+  std::string device_model;
 
   friend bool operator==(const XenDescription&, const XenDescription&) = default;
 };

@@ -65,9 +65,29 @@ TEST(XenDescriptionTest, EveryCutAndEveryTailIsRefused) {
 
 TEST(XenDescriptionTest, AnotherVersionSaysWhatToDo) {
   std::string bytes = Encoded();
-  bytes[4] = 2;
+  bytes[4] = 3;
   EXPECT_THAT(std::string(DecodeXenDescription(bytes).status().message()),
-              HasSubstr("version is 2, must be 1: use the same haven-engine on both hosts"));
+              HasSubstr("version is 3, must be 1 or 2: use the same haven-engine on both hosts"));
+}
+
+TEST(XenDescriptionTest, AGuestWithADeviceModelHasItsVersionAtTheEnd) {
+  XenDescription original = FakeXenDescription();
+  original.device_model = "7.2.22 Debian";
+  const absl::StatusOr<std::string> bytes = EncodeXenDescription(original);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_EQ(bytes->substr(4, 4), std::string("\2\0\0\0", 4));
+  EXPECT_EQ(bytes->substr(8), Encoded().substr(8) + std::string("\x0d\0\0\0", 4) + "7.2.22 Debian");
+  EXPECT_EQ(DecodeXenDescription(*bytes)->device_model, "7.2.22 Debian");
+  for (size_t size = 0; size < bytes->size(); ++size) {
+    EXPECT_FALSE(DecodeXenDescription(bytes->substr(0, size)).ok()) << size;
+  }
+  EXPECT_FALSE(DecodeXenDescription(*bytes + " ").ok());
+  std::string empty = Encoded() + std::string(4, '\0');
+  empty[4] = 2;
+  EXPECT_FALSE(DecodeXenDescription(empty).ok()) << "version 2 has one";
+  std::string unprintable = *bytes;
+  unprintable.back() = '\n';
+  EXPECT_FALSE(DecodeXenDescription(unprintable).ok());
 }
 
 struct BadCase {
@@ -107,6 +127,9 @@ TEST(XenDescriptionTest, FieldsThatBreakTheirRulesAreNotWritten) {
       {"half an MSR", [](auto& d) { d.msr_policy.resize(kXenMsrEntryBytes / 2); }},
       {"a large MSR policy", [](auto& d) { d.msr_policy.resize(2 * kMaxXenPolicyBytes); }},
       {"no state", [](auto& d) { d.first_state.clear(); }},
+      {"a long version",
+       [](auto& d) { d.device_model.assign(kMaxDeviceModelVersionBytes + 1, '7'); }},
+      {"a version of two lines", [](auto& d) { d.device_model = "7\n2"; }},
   };
   for (const BadCase& bad : cases) {
     XenDescription description = FakeXenDescription();

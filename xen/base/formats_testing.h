@@ -4,6 +4,7 @@
 #ifndef HAVEN_XEN_BASE_FORMATS_TESTING_H_
 #define HAVEN_XEN_BASE_FORMATS_TESTING_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -58,6 +59,87 @@ inline std::vector<std::byte> FakeXenState(std::span<const std::byte> context,
   room.resize(writer.written().size());
   return room;
 }
+
+// `state` of a guest that has a device model as well, which has saved `saved`.
+inline std::vector<std::byte> WithDeviceModel(std::span<const std::byte> state,
+                                              std::span<const std::byte> saved) {
+  std::vector<std::byte> room(state.begin(), state.end());
+  room.resize(state.size() + XenRecordBytes(saved.size()));
+  XenRecordWriter writer{std::span<std::byte>(room).subspan(state.size())};
+  writer.Put(XenRecordType::kDeviceModel, saved);
+  HAVEN_CHECK(writer.ok());
+  return room;
+}
+
+// What a device model saves: `bytes` of them, at least 9.
+inline std::vector<std::byte> FakeDeviceModelState(size_t bytes = 1000) {
+  std::vector<std::byte> saved(bytes, std::byte{0x5a});
+  std::copy(kEmptyDeviceModelState.begin(), kEmptyDeviceModelState.end(), saved.begin());
+  saved.back() = std::byte{0};
+  return saved;
+}
+
+// What `xl list -l` of Xen 4.17 printed for an HVM guest that boots a kernel directly.
+inline constexpr char kListedHvmGuest[] = R"([
+ {
+  "domid": 2,
+  "config": {
+   "c_info": {
+    "type": "hvm",
+    "name": "g1",
+    "domid": 4294967295,
+    "uuid": "e910821a-cc9c-4840-8096-a8f9d16e9261",
+    "run_hotplug_scripts": "True"
+   },
+   "b_info": {
+    "max_vcpus": 2,
+    "avail_vcpus": [
+     0,
+     1
+    ],
+    "max_memkb": 131072,
+    "target_memkb": 131072,
+    "video_memkb": 0,
+    "sched_params": {
+     "sched": "credit2",
+     "weight": 256,
+     "cap": 0
+    },
+    "claim_mode": "True",
+    "kernel": "/guest/vmlinuz",
+    "cmdline": "console=hvc0 quiet lab.pace=1.0 lab.kb=16 lab.address=10.9.3.100/24",
+    "ramdisk": "/guest/initrd.gz",
+    "type.hvm": {
+     "vga": {
+      "kind": "none"
+     },
+     "vnc": {
+      "enable": "False"
+     },
+     "sdl": {},
+     "spice": {},
+     "usb": "False",
+     "vkb_device": "False",
+     "rdm": {}
+    },
+    "arch_arm": {},
+    "arch_x86": {
+     "msr_relaxed": "False"
+    }
+   },
+   "nics": [
+    {
+     "devid": 0,
+     "mac": "00:16:3e:00:00:64",
+     "bridge": "xenbr0",
+     "nictype": "vif_ioemu"
+    }
+   ],
+   "on_reboot": "restart",
+   "on_soft_reset": "soft_reset"
+  }
+ }
+])";
 
 // A PVH guest of 5 frames of RAM and the two of its rings.
 inline XenDescription FakeXenDescription() {

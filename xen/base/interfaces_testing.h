@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -22,6 +23,7 @@
 #include "engine/base/fd.h"
 #include "engine/base/status_macros.h"
 #include "engine/replica/identity.h"
+#include "xen/base/device_model.h"
 #include "xen/base/domain_control.h"
 #include "xen/base/foreign_mapper.h"
 #include "xen/base/store.h"
@@ -157,6 +159,59 @@ class FakeDomainControl final : public XenDomainControl {
   int type_calls = 0;
   int resumes = 0;
   int destroys = 0;
+};
+
+// A device model that does at once what it is told. Its members may be set at any time.
+class FakeDeviceModel final : public DeviceModel {
+ public:
+  FakeDeviceModel() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+
+  const std::string& version() const override { return version_; }
+  void Stop() override {
+    if (state == State::kRunning) Note("stop", slow ? State::kStopping : State::kStopped);
+  }
+  State Poll() override {
+    eventfd_t count = 0;
+    eventfd_read(event_.get(), &count);
+    return state;
+  }
+  int event_fd() const override { return event_.get(); }
+  absl::StatusOr<size_t> Save(std::span<std::byte> out) override {
+    HAVEN_CHECK(state != State::kRunning);
+    if (!error.ok()) return error;
+    if (out.size() < saved.size()) return absl::ResourceExhaustedError("no room");
+    std::copy(saved.begin(), saved.end(), out.begin());
+    return saved.size();
+  }
+  void Run() override {
+    if (state != State::kRunning && state != State::kLost) Note("run", State::kRunning);
+  }
+  absl::Status LogWrites() override {
+    if (error.ok()) Note("log", state);
+    return error;
+  }
+
+  void Announce(State now) {
+    state = now;
+    HAVEN_CHECK_EQ(eventfd_write(event_.get(), 1), 0);
+  }
+
+  State state = State::kRunning;
+  bool slow = false;  // A stop is not complete at once.
+  std::vector<std::byte> saved;
+  absl::Status error;
+  std::vector<std::string> calls;
+  std::function<void()> on_call;  // Before each of them takes effect.
+
+ private:
+  void Note(const char* call, State next) {
+    if (on_call) on_call();
+    calls.push_back(call);
+    state = next;
+  }
+
+  const std::string version_ = "7.2.22 Debian";
+  const UniqueFd event_;
 };
 
 // What several handles on the store see.

@@ -15,7 +15,7 @@
 
 namespace haven {
 
-// The records that we write or read. Values of the specification.
+// The records that we write or read. Values of the specification, but for the last.
 enum class XenRecordType : uint32_t {
   kEnd = 0x00,
   kPageData = 0x01,
@@ -25,6 +25,8 @@ enum class XenRecordType : uint32_t {
   kStaticDataEnd = 0x10,
   kX86CpuidPolicy = 0x11,
   kX86MsrPolicy = 0x12,
+  // Ours, in states only: the specification has no such number.
+  kDeviceModel = 0x7ffd0001,
 };
 
 inline constexpr size_t kXenRecordHeaderBytes = 8;

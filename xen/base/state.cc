@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/base/state.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 #include "engine/base/byte_order.h"
 #include "engine/base/check.h"
@@ -91,7 +93,24 @@ absl::StatusOr<XenState> ParseXenState(std::span<const std::byte> bytes) {
   HAVEN_RETURN_IF_ERROR(reader.Expect(XenRecordType::kHvmParams, body));
   HAVEN_RETURN_IF_ERROR(ParseHvmParams(body, state));
   if (reader.done()) return state;
-  return absl::InvalidArgumentError("the state has bytes after HVM_PARAMS, must have none");
+  HAVEN_RETURN_IF_ERROR(reader.Expect(XenRecordType::kDeviceModel, state.device_model));
+  HAVEN_RETURN_IF_ERROR(CheckDeviceModelState(state.device_model));
+  if (reader.done()) return state;
+  return absl::InvalidArgumentError("the state has bytes after its last record, must have none");
+}
+
+absl::Status CheckDeviceModelState(std::span<const std::byte> state) {
+  // All but the end mark of one without devices.
+  constexpr size_t kHeaderBytes = kEmptyDeviceModelState.size() - 1;
+  if (state.size() > kHeaderBytes && state.size() <= kMaxDeviceModelBytes &&
+      std::equal(state.begin(), state.begin() + kHeaderBytes, kEmptyDeviceModelState.begin()) &&
+      state.back() == std::byte{0}) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "the device model's state, %u bytes, is none: it must be %u to %u bytes, begin with QEVM and "
+      "version 3, and end with the end mark",
+      state.size(), kHeaderBytes + 1, kMaxDeviceModelBytes));
 }
 
 }  // namespace haven

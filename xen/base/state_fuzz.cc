@@ -24,6 +24,7 @@ void RunOne(std::span<const std::byte> input) {
   PutXenTscInfo(writer, state->tsc);
   writer.Put(XenRecordType::kHvmContext, state->hvm_context);
   PutHvmParams(writer, state->params());
+  if (!state->device_model.empty()) writer.Put(XenRecordType::kDeviceModel, state->device_model);
   HAVEN_CHECK(writer.ok());
   HAVEN_CHECK(std::equal(again.begin(), again.end(), input.begin(), input.end()));
 }

@@ -49,6 +49,42 @@ TEST(XenStateTest, EveryCutAndEveryTailIsRefused) {
   EXPECT_FALSE(ParseXenState(longer).ok());
 }
 
+TEST(XenStateTest, ADeviceModelsStateComesLast) {
+  const std::vector<std::byte> three = FakeXenState(FakeHvmContext({0}), FakeHvmParams());
+  const std::vector<std::byte> saved = FakeDeviceModelState();
+  const std::vector<std::byte> bytes = WithDeviceModel(three, saved);
+  EXPECT_LE(bytes.size(), MaxXenStateBytes(FakeHvmContext({0}).size(), true));
+  const absl::StatusOr<XenState> state = ParseXenState(bytes);
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_THAT(state->device_model, ElementsAreArray(saved));
+  EXPECT_THAT(state->params(), ElementsAreArray(FakeHvmParams()));
+  EXPECT_TRUE(ParseXenState(three)->device_model.empty());
+  // A cut at its beginning leaves a state of a guest without one.
+  for (size_t size = three.size() + 1; size < bytes.size(); ++size) {
+    EXPECT_FALSE(ParseXenState(std::span(bytes).first(size)).ok()) << size;
+  }
+  EXPECT_FALSE(ParseXenState(WithDeviceModel(bytes, saved)).ok()) << "twice";
+}
+
+TEST(XenStateTest, WhatNoDeviceModelSavesIsRefused) {
+  const std::vector<std::byte> three = FakeXenState(FakeHvmContext({0}), FakeHvmParams());
+  EXPECT_TRUE(ParseXenState(WithDeviceModel(three, kEmptyDeviceModelState)).ok());
+  EXPECT_TRUE(
+      ParseXenState(WithDeviceModel(three, FakeDeviceModelState(kMaxDeviceModelBytes))).ok());
+  const std::vector<std::byte> saved = FakeDeviceModelState();
+  for (const size_t at : {size_t{0}, size_t{3}, size_t{4}, size_t{7}, saved.size() - 1}) {
+    std::vector<std::byte> wrong = saved;
+    wrong[at] ^= std::byte{1};
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseXenState(WithDeviceModel(three, wrong)).status()))
+        << at;
+  }
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{8}}) {
+    EXPECT_FALSE(ParseXenState(WithDeviceModel(three, std::span(saved).first(size))).ok()) << size;
+  }
+  EXPECT_FALSE(
+      ParseXenState(WithDeviceModel(three, FakeDeviceModelState(kMaxDeviceModelBytes + 1))).ok());
+}
+
 TEST(XenStateTest, AnotherOrderIsRefused) {
   std::vector<std::byte> room(512);
   XenRecordWriter writer(room);
