@@ -8,19 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
-#include "xen/backup/migration_stream.h"
+#include "xen/backup/feed_toolstack.h"
 
 namespace haven {
 namespace {
-
-// The words of tools/xl/xl.h. The second includes its terminating zero, as xl sends it.
-constexpr absl::string_view kBanner = "xl migration receiver ready, send binary domain data.\n";
-constexpr char kReadyWords[] = "domain received, ready to unpause";
-constexpr absl::string_view kReady(kReadyWords, sizeof(kReadyWords));
-
-std::string WaitingName(const GuestConfig& config) {
-  return absl::StrCat(config.name, "--incoming");
-}
 
 uint64_t PagesOf(const XenDescription& description) {
   uint64_t pages = 0;
@@ -65,26 +56,25 @@ absl::Status CheckHost(ReplicaHost& host, const GuestConfig& config) {
     }
     HAVEN_RETURN_IF_ERROR(found);
   }
-  const absl::StatusOr<uint32_t> other = host.FindDomain(WaitingName(config));
+  for (const std::string& file : {config.kernel, config.ramdisk}) {
+    if (file.empty()) continue;
+    const absl::Status found = host.CheckFile(file);
+    if (absl::IsNotFound(found)) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(found.message(), ", from which the guest boots (",
+                       file == config.kernel ? "kernel" : "ramdisk",
+                       "): copy it from the original's host to the same place"));
+    }
+    HAVEN_RETURN_IF_ERROR(found);
+  }
+  const absl::StatusOr<uint32_t> other = host.FindDomain(config.WaitingName());
   if (absl::IsNotFound(other.status())) return absl::OkStatus();
   HAVEN_RETURN_IF_ERROR(other.status());
   return absl::AlreadyExistsError(
-      absl::StrCat("domain ", *other, " is called ", WaitingName(config),
+      absl::StrCat("domain ", *other, " is called ", config.WaitingName(),
                    ": a copy waits here already. If no session of haven-engine holds it, remove it "
                    "by `xl destroy ",
                    *other, "`"));
-}
-
-// Talks to the receiver until it says that the domain is complete. Returns the domain.
-absl::StatusOr<uint32_t> Feed(ReplicaHost& host, ToolstackChild& toolstack,
-                              const XenDescription& description, const GuestConfig& config,
-                              const TimeLimit& limit) {
-  HAVEN_RETURN_IF_ERROR(toolstack.Expect(kBanner, limit));
-  HAVEN_RETURN_IF_ERROR(WriteMigrationStream(
-      description, config.json,
-      [&](std::span<const std::byte> bytes) { return toolstack.Write(bytes, limit); }));
-  HAVEN_RETURN_IF_ERROR(toolstack.Expect(kReady, limit));
-  return host.FindDomain(WaitingName(config));
 }
 
 // Lets the receiver take down what it has begun. What it leaves, since it hangs or was killed, is
@@ -107,6 +97,8 @@ void TakeDown(ReplicaHost& host, const std::string& waiting_name, ToolstackChild
 // Why the toolstack failed, in its words; too little memory has a code of its own.
 absl::Status Explain(ReplicaHost& host, uint64_t pages, const absl::Status& cause,
                      const ToolstackChild& toolstack) {
+  // It has not failed: it was stopped.
+  if (absl::IsFailedPrecondition(cause)) return cause;
   const std::string said = absl::StrCat(cause.message(), ". It says: ", toolstack.Messages());
   const absl::StatusOr<uint64_t> free = host.FreeMemoryBytes();
   const uint64_t needed = pages * kPageBytes;
@@ -124,25 +116,27 @@ absl::StatusOr<std::unique_ptr<XenReplica>> Build(std::unique_ptr<ReplicaHost> h
                                                   const XenReplicaOptions& options) {
   const TimeLimit limit(options.build_timeout);
   HAVEN_ASSIGN_OR_RETURN(XenDescription description, DecodeXenDescription(domain.config));
-  HAVEN_ASSIGN_OR_RETURN(GuestConfig config, MapGuestConfig(description.config_json, options));
+  HAVEN_ASSIGN_OR_RETURN(GuestConfig config, MapGuestConfig(description.config_json, options,
+                                                            !description.device_model.empty()));
   HAVEN_ASSIGN_OR_RETURN(std::vector<uint64_t> ram, RamOf(domain, description));
   HAVEN_RETURN_IF_ERROR(CheckHost(*host, config));
   std::vector<std::string> command = options.toolstack;
   command.push_back("migrate-receive");
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ToolstackChild> toolstack,
                          ToolstackChild::Start(std::move(command)));
-  const absl::StatusOr<uint32_t> domid = Feed(*host, *toolstack, description, config, limit);
-  if (!domid.ok()) {
-    TakeDown(*host, WaitingName(config), *toolstack, options);
-    return Explain(*host, PagesOf(description), domid.status(), *toolstack);
+  absl::StatusOr<FedCopy> copy = FeedToolstack(*host, *toolstack, description, config, limit);
+  if (!copy.ok()) {
+    TakeDown(*host, config.WaitingName(), *toolstack, options);
+    return Explain(*host, PagesOf(description), copy.status(), *toolstack);
   }
   XenReplica::Parts parts;
   parts.config = std::move(config);
   parts.description = std::move(description);
   parts.options = options;
-  parts.domid = *domid;
+  parts.domid = copy->domid;
   parts.host = std::move(host);
   parts.toolstack = std::move(toolstack);
+  parts.device_model = std::move(copy->device_model);
   auto replica = std::make_unique<XenReplica>(std::move(parts));
   HAVEN_RETURN_IF_ERROR(replica->Map(std::move(ram), domain.page_count));
   return replica;

@@ -17,7 +17,8 @@ namespace haven {
 // take down what was begun.
 // InvalidArgument: the description is not sound, or does not fit `domain`. Unimplemented: a guest
 // of a type that can not be copied. AlreadyExists: there is a waiting copy of this name.
-// FailedPrecondition: a bridge is missing, or the toolstack failed, with what it said.
+// FailedPrecondition: a bridge, or a file that the guest boots from, is missing, this host's QEMU
+// is of another version than the original's, or the toolstack failed, with what it said.
 // ResourceExhausted: the host has too little memory. DeadlineExceeded. Unavailable: the toolstack
 // can not be started, or this host runs no Xen.
 absl::StatusOr<std::unique_ptr<XenReplica>> BuildXenReplica(std::unique_ptr<ReplicaHost> host,

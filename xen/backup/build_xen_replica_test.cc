@@ -52,7 +52,7 @@ TEST_F(BuildXenReplicaTest, HugeFrameCountsAreRefused) {
 }
 
 TEST_F(BuildXenReplicaTest, AGuestOfAnotherTypeIsRefused) {
-  description_.config_json = R"({"c_info":{"type":"hvm","name":"web1"}})";
+  description_.config_json = R"({"c_info":{"type":"pv","name":"web1"}})";
   EXPECT_TRUE(absl::IsUnimplemented(Build("good").status()));
 }
 

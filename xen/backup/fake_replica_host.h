@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +36,8 @@ struct FakeHostWorld {
   std::string waiting_name;       // Of the copy, once the toolstack has made it.
   std::filesystem::path made;     // The toolstack's sign that there is a copy ..
   std::filesystem::path unmade;   // .. and that it has destroyed it.
+  std::filesystem::path folder;   // Where a device model's files are.
+  std::set<std::string> files;    // That CheckFile() finds.
   bool running = false;
   bool destroyed = false;
   uint64_t free_bytes = uint64_t{1} << 30;
@@ -103,6 +106,21 @@ class FakeReplicaHost final : public ReplicaHost {
   absl::Status CheckBridge(const std::string& bridge) override {
     if (world_->bridges.contains(bridge)) return absl::OkStatus();
     return absl::NotFoundError(absl::StrCat("there is no bridge ", bridge, " on this host"));
+  }
+  absl::Status CheckFile(const std::string& path) override {
+    if (world_->files.contains(path)) return absl::OkStatus();
+    return absl::NotFoundError(absl::StrCat("there is no file ", path, " on this host"));
+  }
+  DeviceModelFiles FilesOfDeviceModel(uint32_t domid, const std::string&) const override {
+    return {.state_file = world_->folder / absl::StrCat("qemu-resume.", domid),
+            .qmp_socket = world_->folder / absl::StrCat("qmp-", domid),
+            .log = world_->folder / "qemu.log"};
+  }
+  // The toolstack looks for the file.
+  absl::Status SayDeviceModelRuns(uint32_t) override {
+    const absl::Status noted = Note("device model runs");
+    if (noted.ok()) std::ofstream(world_->folder / "device-model-runs").put('x');
+    return noted;
   }
   absl::Status Announce(const GuestNic& nic) override {
     return Note(absl::StrCat("announce ", nic.bridge));

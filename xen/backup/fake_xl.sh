@@ -18,9 +18,30 @@ ready() { printf 'domain received, ready to unpause\0'; }
 until_end() { cat >/dev/null; }
 unmake() { : >"$folder/unmade"; }
 
+# The last 8 bytes are END, the 32 before it the state's record, for which it opens the file. A state file that is no link by then would be loaded at once.
+receive_hvm() {
+  head -c $((bytes - 40)) >"$folder/stream"; : >"$folder/made"
+  head -c 32 >>"$folder/stream"
+  tail -c 16 "$folder/stream" | head -c 9 >"$folder/qemu-resume.7"
+  head -c 8 >>"$folder/stream"
+}
+# Its libxl also gives up in the end if the word does not come.
+start_device_model() {
+  : >"$folder/qemu-starts"
+  while [ ! -e "$folder/device-model-runs" ]; do sleep 0.01; done
+  rm "$folder/qemu-resume.7"
+}
+
 case $manner in
   good)
     banner; receive; : >"$folder/made"; ready; until_end; unmake ;;
+  hvm)
+    banner; receive_hvm; start_device_model; ready; until_end; unmake ;;
+  hvm-dies-before-state)
+    banner; head -c $((bytes - 40)) >"$folder/stream"; : >"$folder/made"; head -c 32 >/dev/null
+    echo 'libxl: error: unable to open qemu-resume' >&2; unmake; exit 3 ;;
+  hvm-killed-after-end)
+    banner; receive_hvm; kill -9 $$ ;;
   silent) until_end ;;
   rubbish) printf 'bash: xl: command not found\n'; until_end ;;
   dies-at-once) echo 'cannot open xen' >&2; exit 1 ;;

@@ -7,10 +7,13 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
+#include "xen/base/hvm_config.h"
 
 namespace haven {
 namespace {
@@ -25,13 +28,27 @@ absl::Status Bad(absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("configuration of a Xen guest: ", what));
 }
 
+bool HasControl(const Json& value) {
+  if (!value.is_string()) return false;
+  const std::string& text = value.get_ref<const std::string&>();
+  return std::any_of(text.begin(), text.end(),
+                     [](unsigned char c) { return absl::ascii_iscntrl(c); });
+}
+
 absl::StatusOr<Json> Parse(absl::string_view text) {
   bool too_deep = false;
-  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
+  bool control = false;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
     too_deep = too_deep || depth > kMaxDepth;
-    return !too_deep;
+    // Of the whole text, also of what is dropped later: names and values end at a NUL for the
+    // toolstack, which so would see others than the rules here have judged.
+    if (event == Json::parse_event_t::key || event == Json::parse_event_t::value) {
+      control = control || HasControl(parsed);
+    }
+    return !too_deep && !control;
   };
   Json config = Json::parse(text.begin(), text.end(), watch, false);
+  if (control) return Bad("a name or a text in it has a control character");
   if (too_deep) return Bad(absl::StrCat("more than ", kMaxDepth, " levels deep"));
   if (config.is_object() && config.contains("config")) {
     Json inner = std::move(config["config"]);
@@ -67,12 +84,27 @@ absl::Status ParseMac(absl::string_view text, std::array<uint8_t, 6>& mac) {
   return Bad(absl::StrCat("a NIC has the MAC address \"", text.substr(0, 32), "\", which is none"));
 }
 
-absl::Status CheckType(const Json& c_info) {
-  const std::string type = TextAt(c_info, "type");
-  if (type == "pvh") return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrCat(
-      "a copy of a guest of type \"", type.substr(0, 16),
-      "\" can not be built: only PVH guests have no device model. Set type=\"pvh\" in its file"));
+// The toolstack takes the type of the domain from one place and that of its build from another.
+absl::Status CheckType(const Json& config, bool device_model) {
+  const std::string type = TextAt(config["c_info"], "type");
+  if (type != "pvh" && type != "hvm") {
+    return absl::UnimplementedError(
+        absl::StrCat("a copy of a guest of type \"", type.substr(0, 16),
+                     "\" can not be built: set type=\"pvh\" or \"hvm\" in its file"));
+  }
+  if ((type == "hvm") != device_model) {
+    return Bad(absl::StrCat("a guest of type ", type, device_model ? " has no" : " has a",
+                            " device model, but its description says otherwise"));
+  }
+  const auto build = config.find("b_info");
+  if (build == config.end()) return absl::OkStatus();
+  if (!build->is_object()) return Bad("b_info is no object");
+  for (const auto& [name, value] : build->items()) {
+    if (absl::StartsWith(name, "type.") && name != absl::StrCat("type.", type)) {
+      return Bad(absl::StrCat("a guest of type ", type, " is built as one of another"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 // An object for each element of the list at `key`; a missing list has none.
@@ -97,11 +129,11 @@ bool IsName(absl::string_view name) {
 
 }  // namespace
 
-absl::StatusOr<GuestConfig> MapGuestConfig(absl::string_view json,
-                                           const XenReplicaOptions& options) {
+absl::StatusOr<GuestConfig> MapGuestConfig(absl::string_view json, const XenReplicaOptions& options,
+                                           bool device_model) {
   HAVEN_ASSIGN_OR_RETURN(Json config, Parse(json));
+  HAVEN_RETURN_IF_ERROR(CheckType(config, device_model));
   Json& c_info = config["c_info"];
-  HAVEN_RETURN_IF_ERROR(CheckType(c_info));
   GuestConfig guest;
   guest.name = options.name.empty() ? TextAt(c_info, "name") : options.name;
   if (!IsName(guest.name)) {
@@ -118,6 +150,13 @@ absl::StatusOr<GuestConfig> MapGuestConfig(absl::string_view json,
   }
   HAVEN_ASSIGN_OR_RETURN(const std::vector<Json*> disks, ObjectsAt(config, "disks"));
   for (Json* disk : disks) Replace(*disk, "pdev_path", options.disks);
+  const std::vector<std::string> reasons =
+      device_model ? ReasonsAgainstHvm(config) : ReasonsAgainstPvh(config);
+  if (!reasons.empty()) return Bad(absl::StrJoin(reasons, "; "));
+  if (device_model) {
+    guest.kernel = TextAt(config["b_info"], "kernel");
+    guest.ramdisk = TextAt(config["b_info"], "ramdisk");
+  }
   guest.json = config.dump(-1, ' ', true, Json::error_handler_t::replace);
   return guest;
 }

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "xen/base/formats_testing.h"
+
 namespace haven {
 namespace {
 
@@ -64,8 +66,87 @@ TEST(GuestConfigTest, NameBridgesAndDisksAreThoseOfThisHost) {
   EXPECT_EQ(json["disks"][0]["pdev_path"], "/dev/b/web1");
 }
 
-TEST(GuestConfigTest, GuestsWithADeviceModelAreRefusedWithTheRemedy) {
-  for (const char* const type : {"hvm", "pv", ""}) {
+TEST(GuestConfigTest, AGuestWithADeviceModelReadsFilesOfThisHost) {
+  const Json listed = Json::parse(kListedHvmGuest)[0];
+  const absl::StatusOr<GuestConfig> guest = MapGuestConfig(listed.dump(), {}, true);
+  ASSERT_TRUE(guest.ok()) << guest.status();
+  EXPECT_EQ(guest->name, "g1");
+  EXPECT_EQ(guest->WaitingName(), "g1--incoming");
+  EXPECT_EQ(guest->kernel, "/guest/vmlinuz");
+  EXPECT_EQ(guest->ramdisk, "/guest/initrd.gz");
+  Json wanted = listed["config"];
+  wanted["c_info"].erase("domid");
+  EXPECT_EQ(Json::parse(guest->json), wanted);
+  EXPECT_EQ(MapGuestConfig(kListed, {})->kernel, "");
+}
+
+TEST(GuestConfigTest, TypeAndDescriptionBelongTogether) {
+  EXPECT_TRUE(absl::IsInvalidArgument(MapGuestConfig(kListed, {}, true).status()));
+  Json hvm = Json::parse(kListedHvmGuest)[0]["config"];
+  EXPECT_TRUE(absl::IsInvalidArgument(MapGuestConfig(hvm.dump(), {}, false).status()));
+  // The toolstack would start a device model that nobody holds back.
+  hvm["c_info"]["type"] = "pvh";
+  EXPECT_TRUE(absl::IsInvalidArgument(MapGuestConfig(hvm.dump(), {}, false).status()));
+  hvm["c_info"]["type"] = "hvm";
+  hvm["b_info"]["type.pvh"] = Json::object();
+  EXPECT_TRUE(absl::IsInvalidArgument(MapGuestConfig(hvm.dump(), {}, true).status()));
+}
+
+TEST(GuestConfigTest, ADeviceModelThatWouldDoMoreIsRefusedWithEveryReason) {
+  Json hvm = Json::parse(kListedHvmGuest)[0]["config"];
+  hvm["b_info"]["device_model"] = "/tmp/evil";
+  hvm["b_info"]["extra_hvm"] = {"-incoming", "exec:evil"};
+  const absl::Status refused = MapGuestConfig(hvm.dump(), {}, true).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("setting device_model "));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("setting extra_hvm "));
+}
+
+TEST(GuestConfigTest, AGuestWithoutADeviceModelIsJudgedAsWell) {
+  Json pvh = Json::parse(kListed)["config"];
+  pvh["disks"][0]["backend"] = "qdisk";
+  EXPECT_TRUE(MapGuestConfig(pvh.dump(), {}).ok());
+  pvh["b_info"]["extra"] = {"-incoming", "exec:evil"};
+  const absl::Status refused = MapGuestConfig(pvh.dump(), {}).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("setting extra "));
+}
+
+// The toolstack reads names and texts to their first NUL.
+TEST(GuestConfigTest, ControlCharactersAreRefusedOnEveryLevel) {
+  for (const bool hvm : {false, true}) {
+    const Json good = hvm ? Json::parse(kListedHvmGuest)[0] : Json::parse(kListed);
+    ASSERT_TRUE(MapGuestConfig(good.dump(), {}, hvm).ok());
+    for (const char* const place :
+         {"", "/config", "/config/c_info", "/config/b_info", "/config/b_info/arch_x86",
+          "/config/nics/0", "/config/nics/0/of_its_own/deep/0"}) {
+      for (const char control : {'\0', '\n', '\x1f', '\x7f'}) {
+        Json name = good;
+        name[Json::json_pointer(place)][std::string("pcidevs") + control] = Json::array();
+        Json text = good;
+        text[Json::json_pointer(place)]["uuid"] = std::string("a") + control;
+        Json element = good;
+        element[Json::json_pointer(place)]["uuid"] = {1, {std::string(1, control) + "b"}};
+        for (const Json& bad : {name, text, element}) {
+          const absl::Status refused = MapGuestConfig(bad.dump(), {}, hvm).status();
+          EXPECT_TRUE(absl::IsInvalidArgument(refused)) << bad.dump();
+          EXPECT_THAT(std::string(refused.message()), HasSubstr("control character")) << bad.dump();
+        }
+      }
+    }
+  }
+}
+
+TEST(GuestConfigTest, TheOperatorsOwnNamesAreJudgedAsWell) {
+  XenReplicaOptions options;
+  options.name = "a,process=b";
+  EXPECT_TRUE(absl::IsInvalidArgument(MapGuestConfig(kListed, options).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      MapGuestConfig(Json::parse(kListedHvmGuest)[0].dump(), options, true).status()));
+}
+
+TEST(GuestConfigTest, GuestsOfOtherTypesAreRefusedWithTheRemedy) {
+  for (const char* const type : {"pv", "", "HVM"}) {
     Json config = Json::parse(kListed)["config"];
     config["c_info"]["type"] = type;
     const absl::Status refused = MapGuestConfig(config.dump(), {}).status();

@@ -23,6 +23,8 @@ constexpr uint64_t kLibxlMagic = 0x4c6962786c466d74;  // "LibxlFmt"
 constexpr uint32_t kLibxlVersion = 2;
 constexpr uint32_t kLibxlEnd = 0;
 constexpr uint32_t kLibxlLibxcContext = 1;
+constexpr uint32_t kLibxlEmulatorContext = 3;
+constexpr uint32_t kQemuXen = 2;  // Kind of emulator: EMULATOR_QEMU_UPSTREAM.
 
 constexpr uint64_t kLibxcMarker = 0xffffffffffffffff;
 constexpr uint32_t kLibxcMagic = 0x58454e46;  // "XENF"
@@ -152,10 +154,24 @@ absl::Status WriteState(std::span<const std::byte> first_state, StreamWriter& st
   return absl::OkStatus();
 }
 
+// In native order, padded as all of libxl's records are.
+void WriteEmulatorContext(std::span<const std::byte> saved, StreamWriter& stream) {
+  const uint32_t body_bytes = static_cast<uint32_t>(8 + saved.size());
+  stream.Little(kLibxlEmulatorContext);
+  stream.Little(body_bytes);
+  stream.Little(kQemuXen);
+  stream.Little(uint32_t{0});  // Number of the emulator.
+  stream.Bytes(saved);
+  constexpr std::array<std::byte, 7> kPadding = {};
+  stream.Bytes(std::span(kPadding).first((8 - body_bytes % 8) % 8));
+}
+
 }  // namespace
 
 absl::Status WriteMigrationStream(const XenDescription& description, const std::string& config_json,
-                                  const StreamSink& sink) {
+                                  const StreamSink& sink,
+                                  const std::function<absl::Status()>& before_state,
+                                  const std::function<absl::Status()>& before_end) {
   StreamWriter stream(sink);
   WriteXlHeader(config_json, stream);
   WriteStreamHeaders(stream);
@@ -168,6 +184,13 @@ absl::Status WriteMigrationStream(const XenDescription& description, const std::
   HAVEN_RETURN_IF_ERROR(WriteFrames(description.frames, stream));
   HAVEN_RETURN_IF_ERROR(WriteState(description.first_state, stream));
   stream.Record(XenRecordType::kEnd, {});
+  if (!description.device_model.empty()) {
+    HAVEN_RETURN_IF_ERROR(stream.Flush());
+    if (before_state) HAVEN_RETURN_IF_ERROR(before_state());
+    WriteEmulatorContext(kEmptyDeviceModelState, stream);
+    HAVEN_RETURN_IF_ERROR(stream.Flush());
+    if (before_end) HAVEN_RETURN_IF_ERROR(before_end());
+  }
   stream.Little(kLibxlEnd);
   stream.Little(uint32_t{0});
   return stream.Flush();

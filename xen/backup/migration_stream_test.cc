@@ -69,6 +69,65 @@ TEST(MigrationStreamTest, GoldenBytes) {
   EXPECT_EQ(absl::BytesToHexString(*stream), absl::BytesToHexString(wanted));
 }
 
+XenDescription WithADeviceModel() {
+  XenDescription description = FakeXenDescription();
+  description.device_model = "7.2.22 Debian";
+  return description;
+}
+
+// EMULATOR_CONTEXT of 17 bytes: QEMU, number 0, "QEVM" and version 3 (big-endian), the end mark;
+// padding. libxl_stream_write.c of 4.17.
+constexpr char kEmptyEmulatorContext[] =
+    "0300000011000000"
+    "0200000000000000"
+    "5145564d00000003"
+    "0000000000000000";
+constexpr char kEnd[] = "0000000000000000";
+
+TEST(MigrationStreamTest, ADeviceModelsStateComesBetweenTheTwoEnds) {
+  const std::string without = absl::BytesToHexString(*StreamOf(FakeXenDescription(), "{}"));
+  const std::string with = absl::BytesToHexString(*StreamOf(WithADeviceModel(), "{}"));
+  // It ends with END of libxc and END of libxl.
+  const size_t libxl_end = without.size() - (sizeof(kEnd) - 1);
+  EXPECT_EQ(with, without.substr(0, libxl_end) + kEmptyEmulatorContext + kEnd);
+}
+
+TEST(MigrationStreamTest, BeforeTheEndTheReceiverHasAllElse) {
+  std::string stream;
+  std::string before_state = "not called";
+  std::string before_end = "not called";
+  const StreamSink sink = [&](std::span<const std::byte> bytes) {
+    stream.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return absl::OkStatus();
+  };
+  const auto note = [&](std::string& place) {
+    return [&] {
+      place = stream;
+      return absl::OkStatus();
+    };
+  };
+  ASSERT_TRUE(
+      WriteMigrationStream(WithADeviceModel(), "{}", sink, note(before_state), note(before_end))
+          .ok());
+  EXPECT_EQ(before_state.size() + 32, before_end.size()) << "the record of the state";
+  EXPECT_EQ(before_end + std::string(8, '\0'), stream);
+  EXPECT_EQ(stream, *StreamOf(WithADeviceModel(), "{}"));
+}
+
+TEST(MigrationStreamTest, WithoutItsConsentThereIsNoEnd) {
+  std::string stream;
+  const StreamSink sink = [&](std::span<const std::byte> bytes) {
+    stream.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return absl::OkStatus();
+  };
+  const auto refuse = [] { return absl::AbortedError("no"); };
+  EXPECT_TRUE(
+      absl::IsAborted(WriteMigrationStream(WithADeviceModel(), "{}", sink, nullptr, refuse)));
+  EXPECT_EQ(stream.size() + 8, StreamOf(WithADeviceModel(), "{}")->size());
+  // Nothing waits for a state where there is no device model.
+  EXPECT_TRUE(WriteMigrationStream(FakeXenDescription(), "{}", sink, refuse, refuse).ok());
+}
+
 TEST(MigrationStreamTest, WithoutMsrsThereIsNoMsrPolicy) {
   XenDescription with = FakeXenDescription();
   XenDescription without = with;

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "xen/backup/guest_config.h"
+#include "xen/backup/held_device_model.h"
 #include "xen/base/foreign_mapper.h"
 #include "xen/base/state.h"
 
@@ -42,7 +43,8 @@ class ReplicaHost {
   virtual absl::Status Unpause(uint32_t domid) = 0;
   // Puts it back.
   virtual absl::Status Pause(uint32_t domid) = 0;
-  // The hypervisor's part only: entries in the store and devices stay.
+  // The hypervisor's part, and the device model's process: entries in the store and other devices
+  // stay.
   virtual absl::Status Destroy(uint32_t domid) = 0;
 
   // Calls it `name` from now on; whoever looks for the guest as one of ours finds it so in any case
@@ -58,6 +60,16 @@ class ReplicaHost {
 
   // OK if there is such a bridge; NotFound.
   virtual absl::Status CheckBridge(const std::string& bridge) = 0;
+
+  // OK if there is such a file; NotFound.
+  virtual absl::Status CheckFile(const std::string& path) = 0;
+
+  // Of the domain that the toolstack calls `name`, whether they exist or not.
+  virtual DeviceModelFiles FilesOfDeviceModel(uint32_t domid, const std::string& name) const = 0;
+
+  // Tells the toolstack that the domain's device model is up, in the words of the latter, which
+  // does not say so itself before it has a state.
+  virtual absl::Status SayDeviceModelRuns(uint32_t domid) = 0;
 
   // Tells the network behind the NIC's bridge that its MAC address is here now, by one RARP frame.
   virtual absl::Status Announce(const GuestNic& nic) = 0;

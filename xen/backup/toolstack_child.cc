@@ -6,21 +6,18 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "engine/base/check.h"
+#include "xen/backup/text_tail.h"
 
 namespace haven {
 namespace {
@@ -98,14 +95,6 @@ bool Await(const UniqueFd& fd, short events, const TimeLimit& limit) {
     if (ready == 0 && limit.Passed()) return false;
     HAVEN_CHECK(ready == 0 || errno == EINTR || errno == ENOMEM) << std::strerror(errno);
   }
-}
-
-std::string Printable(absl::string_view text) {
-  std::string shown(text);
-  for (char& c : shown) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return shown;
 }
 
 }  // namespace
@@ -225,21 +214,6 @@ absl::StatusOr<int> ToolstackChild::Wait(const TimeLimit& limit) {
   return *exit_;
 }
 
-std::string ToolstackChild::Messages() const {
-  struct stat file;
-  HAVEN_CHECK_EQ(fstat(messages_.get(), &file), 0);
-  const off_t from = std::max<off_t>(0, file.st_size - static_cast<off_t>(kMessageBytes));
-  std::string text(static_cast<size_t>(file.st_size - from), '\0');
-  const ssize_t got = pread(messages_.get(), text.data(), text.size(), from);
-  text.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
-  std::vector<std::string> lines;
-  for (const absl::string_view line : absl::StrSplit(text, absl::ByAnyChar("\r\n"))) {
-    const std::string shown = Printable(absl::StripAsciiWhitespace(line));
-    if (!shown.empty()) lines.push_back(shown);
-  }
-  // The separators are longer than the line ends they replace.
-  const std::string joined = absl::StrJoin(lines, "; ");
-  return joined.size() <= kMessageBytes ? joined : joined.substr(joined.size() - kMessageBytes);
-}
+std::string ToolstackChild::Messages() const { return TextTail(messages_, kMessageBytes); }
 
 }  // namespace haven

@@ -22,6 +22,9 @@ using DomainState = ReplicaHost::DomainState;
 
 constexpr uint32_t kTscModes = 3;  // 0 .. 2
 
+// An idle host needs some 60 ms for it.
+constexpr absl::Duration kDeviceModelPatience = absl::Seconds(10);
+
 // The parameters of a migration stream that a guest may set itself (hvm_allow_set_param in the
 // hypervisor), and so at any time: ACPI_IOPORTS_LOCATION, VM_GENERATION_ID_ADDR, X87_FIP_WIDTH,
 // VM86_TSS_SIZED.
@@ -59,7 +62,9 @@ XenState FirstStateOf(const XenDescription& description) {
 XenReplica::XenReplica(Parts parts)
     : parts_(std::move(parts)),
       first_state_(FirstStateOf(parts_.description)),
-      params_set_(first_state_) {}
+      params_set_(first_state_) {
+  HAVEN_CHECK_EQ(parts_.device_model == nullptr, parts_.description.device_model.empty());
+}
 
 XenReplica::~XenReplica() {
   if (running_ || abandoned_) return;
@@ -85,6 +90,11 @@ absl::StatusOr<XenState> XenReplica::Parse(std::span<const std::byte> bytes) con
   HAVEN_ASSIGN_OR_RETURN(const XenState state, ParseXenState(bytes));
   HAVEN_RETURN_IF_ERROR(CheckHvmContext(state.hvm_context, parts_.description.max_vcpus).status());
   HAVEN_RETURN_IF_ERROR(CheckParams(first_state_, state));
+  if (state.device_model.empty() != parts_.description.device_model.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "it has ", state.device_model.empty() ? "no" : "a", " device model's state, the copy ",
+        state.device_model.empty() ? "has a device model" : "has none"));
+  }
   const XenTscInfo& first = first_state_.tsc;
   if (state.tsc.mode >= kTscModes || state.tsc.mode != first.mode || state.tsc.khz != first.khz) {
     return absl::InvalidArgumentError(
@@ -101,7 +111,9 @@ absl::Status XenReplica::CheckStillWaits() const {
                      ", which keeps the copy, has ended: ", parts_.toolstack->Messages()));
   }
   HAVEN_ASSIGN_OR_RETURN(const DomainState now, parts_.host->StateOf(parts_.domid));
-  if (now == DomainState::kWaiting) return absl::OkStatus();
+  if (now == DomainState::kWaiting) {
+    return parts_.device_model == nullptr ? absl::OkStatus() : parts_.device_model->Check();
+  }
   return absl::AbortedError(absl::StrCat(
       "domain ", parts_.domid, ", the copy, ",
       now == DomainState::kGone ? "was destroyed" : "was unpaused", " by somebody else"));
@@ -122,6 +134,9 @@ absl::Status XenReplica::Prepare(std::span<const std::byte> state) {
   };
   const absl::StatusOr<XenState> parsed = Parse(state);
   if (!parsed.ok()) return failed(parsed.status());
+  if (parts_.device_model != nullptr && !parts_.device_model->waits()) {
+    return failed(absl::InternalError("its device model has a state already, and loads only one"));
+  }
   // The context brings its processors up: if somebody has unpaused it they would run before the
   // register says that they may.
   const absl::StatusOr<DomainState> now = parts_.host->StateOf(parts_.domid);
@@ -130,6 +145,10 @@ absl::Status XenReplica::Prepare(std::span<const std::byte> state) {
   if (set.ok()) set = parts_.host->SetTsc(parts_.domid, parsed->tsc);
   if (set.ok()) set = SetGuestParams(*parsed);
   if (set.ok()) set = parts_.host->SetHvmContext(parts_.domid, parsed->hvm_context);
+  // Last, as the toolstack does it: what the devices assert is asserted in the new context.
+  if (set.ok() && parts_.device_model != nullptr) {
+    set = parts_.device_model->Give(parsed->device_model, TimeLimit(kDeviceModelPatience));
+  }
   return set.ok() ? set : failed(set);
 }
 
@@ -153,6 +172,15 @@ absl::Status XenReplica::Run() {
                                             " runs as domain ", parts_.domid, ": ",
                                             cause.message()));
   };
+  // It may have died since it was given its state. The register names this host by now, so there is
+  // no way back; the operator is told why the guest will stand still.
+  if (parts_.device_model != nullptr) {
+    const absl::Status alive = parts_.device_model->Check();
+    if (!alive.ok()) {
+      HAVEN_LOG(kError, "xen") << "guest " << parts_.config.name << ", domain " << parts_.domid
+                               << ", is let run, but " << std::string(alive.message());
+    }
+  }
   // It would only act after its read of our pipe has come back, which it does not any more. Waiting
   // until it is dead would take several times as long as all the rest.
   const absl::Status killed = parts_.toolstack->Kill();
@@ -176,6 +204,9 @@ absl::Status XenReplica::Run() {
   HAVEN_LOG(kInfo, "xen") << "guest " << parts_.config.name << " runs as domain " << parts_.domid
                           << ": unpaused_us=" << (unpaused_ns - begun_ns) / kNsPerUs
                           << " seen_us=" << (clock.NowNs() - begun_ns) / kNsPerUs;
+  // Its socket serves one client at a time: whoever protects the guest next is that one. After the
+  // unpause, as nothing of it needs to stand on the guest's way.
+  parts_.device_model.reset();
   after_run_ =
       std::make_unique<AfterRun>(std::move(parts_.host), parts_.domid, std::move(parts_.config));
   return absl::OkStatus();
@@ -189,6 +220,8 @@ absl::Status XenReplica::Abandon() {
   if (abandoned_) return absl::OkStatus();
   // A domain with a page that somebody has mapped does not go away.
   mapping_.reset();
+  // It spins until it is destroyed, which is next.
+  parts_.device_model.reset();
   // The toolstack's process, if it still lives, destroys the copy with all that belongs to it.
   parts_.toolstack->CloseStdin();
   if (!parts_.toolstack->Wait(TimeLimit(parts_.options.destroy_timeout)).ok()) {

@@ -14,6 +14,7 @@
 #include "engine/backup/replica_domain.h"
 #include "xen/backup/after_run.h"
 #include "xen/backup/guest_config.h"
+#include "xen/backup/held_device_model.h"
 #include "xen/backup/replica_host.h"
 #include "xen/backup/replica_options.h"
 #include "xen/backup/toolstack_child.h"
@@ -37,8 +38,10 @@ class XenReplica final : public ReplicaDomain {
     uint32_t domid = 0;
     std::unique_ptr<ReplicaHost> host;
     std::unique_ptr<ToolstackChild> toolstack;  // It has said that the domain is ready.
+    // Waits; null exactly if the description has none.
+    std::unique_ptr<HeldDeviceModel> device_model;
   };
-  // The description's first state is sound (checked).
+  // The description's first state is sound, and there is a device model if it says so (checked).
   explicit XenReplica(Parts parts);
   ~XenReplica() override;
 
@@ -48,8 +51,10 @@ class XenReplica final : public ReplicaDomain {
 
   const GuestMemory& memory() const override;
   // Aborted if the copy has been taken away under us: destroyed, or let run, or its toolstack's
-  // process was killed.
+  // process was killed, or its device model has died.
   absl::Status CheckState(std::span<const std::byte> state) const override;
+  // A device model loads one state only: where there is one, Internal also after the first call
+  // that came as far as handing it over.
   absl::Status Prepare(std::span<const std::byte> state) override;
   absl::Status Run() override;
   // FailedPrecondition after Run(). Blocks for the toolstack's destruction of the copy, devices

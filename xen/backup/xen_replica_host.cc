@@ -2,6 +2,7 @@
 #include "xen/backup/xen_replica_host.h"
 
 #include <net/if.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "engine/base/status_macros.h"
 #include "xen/backup/rarp.h"
 #include "xen/base/guest_name.h"
+#include "xen/base/left_device_model.h"
 #include "xen/base/libxc.h"
 #include "xen/base/store.h"
 
@@ -104,7 +106,7 @@ class XenReplicaHost final : public ReplicaHost {
 
   absl::Status Destroy(uint32_t domid) override {
     if (xc_domain_destroy(xc_.get(), domid) != 0) return Refused(domid, "xc_domain_destroy");
-    return absl::OkStatus();
+    return KillLeftDeviceModel(*store_, domid);
   }
 
   absl::Status Rename(uint32_t domid, const std::string& name) override {
@@ -136,6 +138,22 @@ class XenReplicaHost final : public ReplicaHost {
   absl::Status CheckBridge(const std::string& bridge) override {
     if (if_nametoindex(bridge.c_str()) != 0) return absl::OkStatus();
     return absl::NotFoundError(absl::StrCat("there is no bridge ", bridge, " on this host"));
+  }
+
+  absl::Status CheckFile(const std::string& path) override {
+    struct stat file;
+    if (stat(path.c_str(), &file) == 0 && S_ISREG(file.st_mode)) return absl::OkStatus();
+    return absl::NotFoundError(absl::StrCat("there is no file ", path, " on this host"));
+  }
+
+  DeviceModelFiles FilesOfDeviceModel(uint32_t domid, const std::string& name) const override {
+    return {.state_file = absl::StrCat("/var/lib/xen/qemu-resume.", domid),
+            .qmp_socket = QmpSocketPath(domid),
+            .log = absl::StrCat("/var/log/xen/qemu-dm-", name, ".log")};
+  }
+
+  absl::Status SayDeviceModelRuns(uint32_t domid) override {
+    return store_->Write(absl::StrCat(kDomains, "/0/device-model/", domid, "/state"), "running");
   }
 
   absl::Status Announce(const GuestNic& nic) override { return SendRarp(nic.bridge, nic.mac); }

@@ -15,6 +15,8 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -23,6 +25,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/control/time_limit.h"
 #include "xen/backup/build_xen_replica.h"
+#include "xen/backup/fake_incoming_qemu_testing.h"
 #include "xen/backup/fake_replica_host.h"
 #include "xen/backup/guest_config.h"
 #include "xen/backup/migration_stream.h"
@@ -34,9 +37,11 @@ class XenReplicaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     signal(SIGPIPE, SIG_IGN);
-    std::string folder = absl::StrCat(::testing::TempDir(), "/xen-replica-XXXXXX");
-    ASSERT_NE(mkdtemp(folder.data()), nullptr);
+    // A socket's path must be short.
+    char folder[] = "/tmp/haven_test_XXXXXX";
+    ASSERT_NE(mkdtemp(folder), nullptr);
     folder_ = folder;
+    world_->folder = folder_;
     world_->made = folder_ / "made";
     world_->unmade = folder_ / "unmade";
     world_->waiting_name = "web1--incoming";
@@ -53,7 +58,24 @@ class XenReplicaTest : public ::testing::Test {
     options_.build_timeout = absl::Seconds(20);
     options_.destroy_timeout = absl::Seconds(20);
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override {
+    qemu_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  // The guest is one with a device model from here on. The copy's is of this manner, and starts
+  // when the toolstack starts it.
+  void MakeHvm(FakeIncomingQemuManner manner = {}) {
+    world_->files = {"/guest/vmlinuz", "/guest/initrd.gz"};
+    world_->waiting_name = "g1--incoming";
+    world_->bridges = {"xenbr0"};
+    nlohmann::json listed = nlohmann::json::parse(kListedHvmGuest);
+    description_.config_json = listed[0]["config"].dump();
+    description_.device_model = "7.2.1 Other";
+    manner.start_sign = folder_ / "qemu-starts";
+    qemu_.emplace(FakeReplicaHost(world_).FilesOfDeviceModel(FakeHostWorld::kDomid, ""),
+                  std::move(manner));
+  }
 
   // A copy made by a toolstack of this manner (fake_xl.sh).
   absl::StatusOr<std::unique_ptr<XenReplica>> Build(const std::string& manner) {
@@ -64,8 +86,8 @@ class XenReplicaTest : public ::testing::Test {
     return BuildXenReplica(std::make_unique<FakeReplicaHost>(world_), hello_, options_);
   }
 
-  std::unique_ptr<XenReplica> Good() {
-    absl::StatusOr<std::unique_ptr<XenReplica>> replica = Build("good");
+  std::unique_ptr<XenReplica> Good(const std::string& manner = "good") {
+    absl::StatusOr<std::unique_ptr<XenReplica>> replica = Build(manner);
     EXPECT_TRUE(replica.ok()) << replica.status();
     return *std::move(replica);
   }
@@ -89,7 +111,8 @@ class XenReplicaTest : public ::testing::Test {
   // The stream that the toolstack is to receive.
   std::string Stream() {
     std::string stream;
-    const absl::StatusOr<GuestConfig> config = MapGuestConfig(description_.config_json, options_);
+    const absl::StatusOr<GuestConfig> config =
+        MapGuestConfig(description_.config_json, options_, !description_.device_model.empty());
     if (!config.ok()) return stream;
     const absl::Status written = WriteMigrationStream(
         *DecodeXenDescription(hello_.config), config->json, [&](std::span<const std::byte> bytes) {
@@ -111,6 +134,7 @@ class XenReplicaTest : public ::testing::Test {
   XenDescription description_;
   HelloDomain hello_;
   XenReplicaOptions options_;
+  std::optional<FakeIncomingQemu> qemu_;
 
  private:
   size_t StreamBytes() { return Stream().size(); }
