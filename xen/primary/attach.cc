@@ -18,11 +18,13 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "engine/control/time_limit.h"
 #include "xen/base/description.h"
 #include "xen/base/foreign_mapper.h"
 #include "xen/base/frame_runs.h"
 #include "xen/base/guest_mapping.h"
 #include "xen/base/guest_name.h"
+#include "xen/base/qmp_channel.h"
 #include "xen/base/ram_map.h"
 #include "xen/base/store.h"
 #include "xen/base/suspend_event.h"
@@ -31,6 +33,7 @@
 #include "xen/primary/cooperative_suspend.h"
 #include "xen/primary/host_actions.h"
 #include "xen/primary/nic_bridges.h"
+#include "xen/primary/qemu_device_model.h"
 #include "xen/primary/xen_domain.h"
 
 namespace haven {
@@ -38,6 +41,8 @@ namespace haven {
 namespace {
 
 constexpr absl::Duration kToolstackTimeout = absl::Seconds(30);
+// For a device model to greet: it serves one client at a time, and `xentop` may be one.
+constexpr absl::Duration kDeviceModelTimeout = absl::Seconds(3);
 
 // What each step took so far, as words of a log line.
 class StepTimes {
@@ -97,6 +102,8 @@ absl::Status CheckFacts(const std::string& name, const XenDomainStatus& status, 
   facts.host_reasons = ReasonsAgainstHost("", name);
   facts.target_kib = NumberOr0(store, DomainPath(domid, "/memory/target"));
   facts.static_max_kib = NumberOr0(store, DomainPath(domid, "/memory/static-max"));
+  facts.device_model = TextOr(store, absl::StrCat("/libxl/", domid, "/dm-version"));
+  facts.video_kib = NumberOr0(store, DomainPath(domid, "/memory/videoram"));
   return CheckProtectable(facts, options);
 }
 
@@ -121,8 +128,10 @@ absl::StatusOr<uint64_t> CanaryFrame(const std::string& name, XenDomainControl& 
 }
 
 absl::StatusOr<std::string> Describe(XenDomainControl& control, const RamMap& map,
-                                     StateCapture& state, const XenToolstackConfig& config) {
+                                     const DeviceModel* device_model,
+                                     const XenToolstackConfig& config) {
   XenDescription description;
+  if (device_model != nullptr) description.device_model = device_model->version();
   description.max_vcpus = config.max_vcpus;
   description.config_json = config.json;
   std::vector<uint64_t> frames = map.ram;
@@ -134,6 +143,8 @@ absl::StatusOr<std::string> Describe(XenDomainControl& control, const RamMap& ma
   HAVEN_ASSIGN_OR_RETURN(XenCpuPolicy policy, control.CpuPolicy());
   description.cpuid_policy = std::move(policy.cpuid);
   description.msr_policy = std::move(policy.msr);
+  // Without the device model, which runs and saves nothing now.
+  HAVEN_ASSIGN_OR_RETURN(StateCapture state, StateCapture::Create(control, nullptr));
   description.first_state.resize(state.max_bytes());
   HAVEN_ASSIGN_OR_RETURN(const size_t bytes, state.Capture(description.first_state));
   description.first_state.resize(bytes);
@@ -141,8 +152,8 @@ absl::StatusOr<std::string> Describe(XenDomainControl& control, const RamMap& ma
 }
 
 absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
-    uint32_t domid, XenStore& store, XenDomainControl& control,
-    std::shared_ptr<XenStopState> state) {
+    uint32_t domid, XenStore& store, XenDomainControl& control, std::shared_ptr<XenStopState> state,
+    std::shared_ptr<DeviceModel> device_model) {
   const std::string port_path = absl::StrCat("/libxl/", domid, "/haven-suspend-port");
   std::optional<uint32_t> port;
   if (const uint64_t old = NumberOr0(store, port_path); old > 0 && old <= UINT32_MAX) {
@@ -154,6 +165,7 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
   HAVEN_ASSIGN_OR_RETURN(seams.watch, OpenXenStore());
   HAVEN_ASSIGN_OR_RETURN(seams.event, SubscribeSuspend(domid, port));
   HAVEN_RETURN_IF_ERROR(store.Write(port_path, absl::StrCat(seams.event->guest_port())));
+  seams.device_model = std::move(device_model);
   seams.clock = &SystemClock::Get();
   return CooperativeSuspend::Create(std::move(seams), std::move(state), store);
 }
@@ -177,6 +189,24 @@ absl::StatusOr<XenToolstackConfig> ProtectableConfig(const XenDomainStatus& stat
   return config;
 }
 
+// The device model of a guest that has one. A process that only lets the guest go on does so
+// without it, too.
+absl::StatusOr<std::shared_ptr<DeviceModel>> OpenDeviceModel(const std::string& name,
+                                                             uint32_t domid, XenStore& store,
+                                                             bool replicate) {
+  const absl::StatusOr<std::string> type = store.Read(absl::StrCat("/libxl/", domid, "/type"));
+  if (!type.ok() && !absl::IsNotFound(type.status())) return type.status();
+  if (!type.ok() || *type != "hvm") return nullptr;
+  absl::StatusOr<std::unique_ptr<QemuDeviceModel>> model = QemuDeviceModel::Open(
+      QmpSocketPath(domid), {.guest = name, .saves = replicate}, TimeLimit(kDeviceModelTimeout));
+  if (model.ok()) return std::shared_ptr<DeviceModel>(*std::move(model));
+  const std::string cause = absl::StrCat("guest ", name, ": its device model (QEMU, domain ", domid,
+                                         ") can not be reached: ", model.status().message());
+  if (replicate) return absl::Status(model.status().code(), cause);
+  HAVEN_LOG(kWarning, "xen") << cause << "; if it stands still it stays so";
+  return nullptr;
+}
+
 // All that replication needs of the guest.
 absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config,
                  XenDomain::Parts& parts, StepTimes& times) {
@@ -186,8 +216,9 @@ absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config
   HAVEN_ASSIGN_OR_RETURN(const RamMap map, ReadRamMap(control));
   times.Note("search");
   HAVEN_ASSIGN_OR_RETURN(parts.canary, CanaryFrame(name, control, map));
-  HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control));
-  HAVEN_ASSIGN_OR_RETURN(parts.info.config, Describe(control, map, *parts.state, config));
+  HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control, parts.device_model.get()));
+  HAVEN_ASSIGN_OR_RETURN(parts.info.config,
+                         Describe(control, map, parts.device_model.get(), config));
   times.Note("describe");
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper, OpenForeignMapper(control.domid()));
   HAVEN_ASSIGN_OR_RETURN(parts.mapping,
@@ -264,8 +295,11 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
     HAVEN_ASSIGN_OR_RETURN(config, ProtectableConfig(status, options, parts, times));
   }
   // Before the memory is mapped, which takes longest: a store that does not answer costs less here.
-  HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<CooperativeSuspend> suspend,
-                         MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop));
+  HAVEN_ASSIGN_OR_RETURN(parts.device_model,
+                         OpenDeviceModel(parts.info.name, guest.domid, *parts.store, replicate));
+  HAVEN_ASSIGN_OR_RETURN(
+      std::unique_ptr<CooperativeSuspend> suspend,
+      MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop, parts.device_model));
   times.Note("subscribe");
   if (replicate) HAVEN_RETURN_IF_ERROR(Map(status, config, parts, times));
   guest.suspend = std::move(suspend);

@@ -31,7 +31,9 @@ absl::StatusOr<std::unique_ptr<CooperativeSuspend>> CooperativeSuspend::Create(
   if (!mark.ok() && !absl::IsNotFound(mark)) return mark;
   UniqueFd epoll_fd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_fd) return absl::ErrnoToStatus(errno, "create an epoll descriptor");
-  for (const int fd : {seams.event->fd(), seams.watch->event_fd()}) {
+  const int devices = seams.device_model == nullptr ? -1 : seams.device_model->event_fd();
+  for (const int fd : {seams.event->fd(), seams.watch->event_fd(), devices}) {
+    if (fd < 0) continue;
     epoll_event event{};
     event.events = EPOLLIN;
     if (epoll_ctl(epoll_fd.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
@@ -79,12 +81,15 @@ SuspendMethod::State CooperativeSuspend::Poll() {
   // Emptied before looking, so that what happens after the look is an event again.
   seams_.event->Take();
   if (seams_.watch->TakeEvents()) tell_store_ = true;
+  if (seams_.device_model != nullptr) seams_.device_model->Poll();
   const absl::StatusOr<XenDomainStatus> status = seams_.control->Status();
   // Whether the guest is gone is not known by another error: the next look tells.
   if (!status.ok()) return absl::IsNotFound(status.status()) ? State::kGone : State::kRunning;
   if (status->dying || (status->shutdown && !status->suspended())) return State::kGone;
   state_->stopped = status->suspended();
-  if (state_->wanted) return state_->stopped ? State::kSuspended : State::kRunning;
+  if (state_->wanted) {
+    return state_->stopped && DevicesStand() ? State::kSuspended : State::kRunning;
+  }
   if (state_->stopped) return GoOn().ok() ? State::kRunning : State::kSuspended;
   // On its way to a stop that nobody wants any more.
   const int64_t until_ns = std::max(taken_until_ns_, inherited_until_ns_);
@@ -105,6 +110,8 @@ absl::Status CooperativeSuspend::Resume() {
   }
   if (status.suspended()) return GoOn();
   state_->stopped = false;
+  // Somebody else may have let the guest go on, and it alone.
+  if (seams_.device_model != nullptr) seams_.device_model->Run();
   const absl::StatusOr<bool> taken_back = seams_.store->Replace(path_, kSuspend, "");
   if (taken_back.ok() && *taken_back) {
     taken_until_ns_ = 0;
@@ -117,7 +124,16 @@ absl::Status CooperativeSuspend::Resume() {
   return taken_back.status();
 }
 
+bool CooperativeSuspend::DevicesStand() {
+  if (seams_.device_model == nullptr) return true;
+  seams_.device_model->Stop();
+  const DeviceModel::State now = seams_.device_model->Poll();
+  return now == DeviceModel::State::kStopped || now == DeviceModel::State::kLost;
+}
+
 absl::Status CooperativeSuspend::GoOn() {
+  // First: a guest that resumes talks to its emulated devices at once.
+  if (seams_.device_model != nullptr) seams_.device_model->Run();
   HAVEN_RETURN_IF_ERROR(seams_.control->ResumeCancelled());
   state_->stopped = false;
   taken_until_ns_ = inherited_until_ns_ = 0;

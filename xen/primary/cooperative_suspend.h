@@ -11,6 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
 #include "engine/primary/domain.h"
+#include "xen/base/device_model.h"
 #include "xen/base/domain_control.h"
 #include "xen/base/store.h"
 #include "xen/base/suspend_event.h"
@@ -25,7 +26,8 @@ struct XenStopState {
 
 // SuspendMethod with the guest's help, for Linux PVH and PVHVM guests: the guest reads
 // control/shutdown in the store, freezes itself and calls the hypervisor, whose event says so.
-// Going on is a suspend that was cancelled, so that front ends stay as they are.
+// Going on is a suspend that was cancelled, so that front ends stay as they are. A device model
+// stops after the guest and goes on before it.
 //
 // A process that is killed may leave a request behind that the guest has taken and not yet answered
 // to. So while one may be on its way, a mark stands in the store: whoever takes hold of the guest
@@ -41,6 +43,7 @@ class CooperativeSuspend final : public SuspendMethod {
     std::unique_ptr<XenStore> store;      // For requests: it watches nothing, and is not patient.
     std::unique_ptr<XenStore> watch;      // Watches ends of domains.
     std::unique_ptr<SuspendEvent> event;
+    std::shared_ptr<DeviceModel> device_model;  // None: the guest has none, or nobody can tell it.
     const Clock* clock = nullptr;
   };
 
@@ -60,6 +63,9 @@ class CooperativeSuspend final : public SuspendMethod {
   CooperativeSuspend(Seams seams, std::shared_ptr<XenStopState> state, UniqueFd epoll_fd,
                      bool inherited);
 
+  // Of a guest that stands: whether its device model does as well. One that is lost changes nothing
+  // any more either; the capture of its state tells.
+  bool DevicesStand();
   // Lets the guest, which is suspended, go on.
   absl::Status GoOn();
 

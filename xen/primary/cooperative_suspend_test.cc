@@ -36,6 +36,7 @@ class CooperativeSuspendTest : public ::testing::Test {
     seams.store = std::make_unique<FakeStore>(requests_);
     seams.watch = std::move(watch);
     seams.event = std::move(event);
+    seams.device_model = device_model_;
     seams.clock = &clock_;
     FakeStore patient(content_);
     auto suspend = CooperativeSuspend::Create(std::move(seams), stop_, patient);
@@ -66,6 +67,7 @@ class CooperativeSuspendTest : public ::testing::Test {
   }
 
   FakeDomainControl control_{100};
+  std::shared_ptr<FakeDeviceModel> device_model_;  // None.
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
   // What the handle for requests sees.
   std::shared_ptr<FakeStoreContent> requests_ = content_;
@@ -92,6 +94,67 @@ TEST_F(CooperativeSuspendTest, StopsAndGoesOn) {
   EXPECT_EQ(control_.resumes, 1);
   EXPECT_EQ(suspend_->Poll(), State::kRunning);
   EXPECT_FALSE(stop_->stopped);
+}
+
+// A guest with a device model.
+class DeviceModelSuspendTest : public CooperativeSuspendTest {
+ protected:
+  DeviceModelSuspendTest() {
+    device_model_ = std::make_shared<FakeDeviceModel>();
+    device_model_->on_call = [this] {
+      EXPECT_TRUE(control_.status.suspended()) << "it stands still only while the guest does";
+    };
+    Start();
+  }
+};
+
+TEST_F(DeviceModelSuspendTest, ItStopsAfterTheGuestAndGoesOnBeforeIt) {
+  device_model_->slow = true;
+  ASSERT_TRUE(suspend_->Request().ok());
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_TRUE(device_model_->calls.empty()) << "the guest runs yet";
+  Suspend();
+  EXPECT_EQ(suspend_->Poll(), State::kRunning) << "its devices do";
+  EXPECT_EQ(device_model_->calls, std::vector<std::string>{"stop"});
+  EXPECT_FALSE(Readable());
+  device_model_->Announce(DeviceModel::State::kStopped);
+  EXPECT_TRUE(Readable());
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended);
+  EXPECT_FALSE(Readable());
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(device_model_->calls, (std::vector<std::string>{"stop", "run"}));
+  EXPECT_EQ(control_.resumes, 1);
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+}
+
+TEST_F(DeviceModelSuspendTest, OneThatIsLostHoldsNothingUp) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Suspend();
+  device_model_->state = DeviceModel::State::kLost;
+  EXPECT_EQ(suspend_->Poll(), State::kSuspended) << "the capture of its state tells";
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(control_.resumes, 1);
+}
+
+TEST_F(DeviceModelSuspendTest, WhatADeadProcessHasStoppedGoesOnWithTheGuest) {
+  content_->entries[kMark] = "asked";
+  Start();
+  control_.Suspend();
+  device_model_->state = DeviceModel::State::kStopped;
+  EXPECT_EQ(suspend_->Poll(), State::kRunning);
+  EXPECT_EQ(device_model_->calls, std::vector<std::string>{"run"});
+  EXPECT_EQ(control_.resumes, 1);
+}
+
+TEST_F(DeviceModelSuspendTest, ItGoesOnWhereSomebodyElseHasLetTheGuest) {
+  ASSERT_TRUE(suspend_->Request().ok());
+  Suspend();
+  ASSERT_EQ(suspend_->Poll(), State::kSuspended);
+  control_.status.shutdown = false;
+  device_model_->on_call = nullptr;
+  ASSERT_TRUE(suspend_->Resume().ok());
+  EXPECT_EQ(device_model_->calls, (std::vector<std::string>{"stop", "run"}));
+  EXPECT_EQ(control_.resumes, 0);
 }
 
 TEST_F(CooperativeSuspendTest, TheBeginningIsMorePatientThanAnEpoch) {

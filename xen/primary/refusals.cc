@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/base/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "xen/base/hvm_config.h"
 
 namespace haven {
 
@@ -105,11 +107,6 @@ void CheckDevices(const Json& config, bool unsafe_disk, std::vector<std::string>
 
 // Devices whose other end has a state that no epoch has, or sends what no buffer holds.
 void CheckBackEnds(const Json& config, std::vector<std::string>& reasons) {
-  const Json* const made = Find(config, "c_info");
-  if (made != nullptr && TextOf(*made, "type") == "hvm") {
-    reasons.push_back(
-        "it has a device model, whose state is not part of an epoch: start it with type=\"pvh\"");
-  }
   const std::array<std::pair<const char*, const char*>, 9> kinds = {{
       {"usbctrls", "a USB controller"},
       {"usbdevs", "a USB device"},
@@ -128,6 +125,20 @@ void CheckBackEnds(const Json& config, std::vector<std::string>& reasons) {
   }
 }
 
+void CheckDeviceModel(const XenGuestFacts& facts, const Json& config,
+                      std::vector<std::string>& reasons) {
+  const Json* const made = Find(config, "c_info");
+  if (made == nullptr || TextOf(*made, "type") != "hvm") return;
+  // The configuration does not name the usual one.
+  if (facts.device_model != "qemu_xen") {
+    reasons.push_back(absl::StrCat("its device model is \"", facts.device_model,
+                                   "\", whose state can not be copied: start it with "
+                                   "device_model_version=\"qemu-xen\", or as type=\"pvh\""));
+  }
+  std::vector<std::string> more = ReasonsAgainstHvm(config);
+  std::move(more.begin(), more.end(), std::back_inserter(reasons));
+}
+
 void CheckMemory(const XenGuestFacts& facts, const Json& config,
                  std::vector<std::string>& reasons) {
   const Json* const build = Find(config, "b_info");
@@ -135,7 +146,7 @@ void CheckMemory(const XenGuestFacts& facts, const Json& config,
     reasons.push_back("it has virtual NUMA nodes, which a copy would lose: start it without vnuma");
   }
   if (facts.target_kib != 0 && facts.static_max_kib != 0 &&
-      facts.target_kib != facts.static_max_kib) {
+      facts.target_kib + facts.video_kib != facts.static_max_kib) {
     reasons.push_back(absl::StrCat("its memory is ballooned to ", facts.target_kib, " of ",
                                    facts.static_max_kib,
                                    " KiB, and must not change while it is protected: xl mem-set ",
@@ -152,6 +163,7 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
   if (config.is_object()) {
     CheckDevices(config, options.unsafe_disk, reasons);
     CheckBackEnds(config, reasons);
+    CheckDeviceModel(facts, config, reasons);
     CheckMemory(facts, config, reasons);
   } else {
     reasons.push_back("the toolstack does not say how it is made (xl list -l)");

@@ -22,6 +22,8 @@ struct XenGuestFacts {
   std::vector<std::string> host_reasons;  // ReasonsAgainstHost.
   uint64_t target_kib = 0;                // Memory that it is to have now; 0 if not known.
   uint64_t static_max_kib = 0;            // Memory that it was started with; 0 if not known.
+  uint64_t video_kib = 0;                 // Of that for a video card, and not in the target.
+  std::string device_model;               // The toolstack's word for its kind; empty: none.
 };
 
 struct XenRefusalOptions {

@@ -125,15 +125,35 @@ TEST(Refusals, DevicesWhoseOtherEndNoCopyHas) {
   }
 }
 
-TEST(Refusals, ADeviceModel) {
-  EXPECT_THAT(Reason(With(R"({"c_info":{"type":"hvm"}})")),
-              AllOf(HasSubstr("device model"), HasSubstr("type=\"pvh\"")));
+XenGuestFacts Hvm() {
+  XenGuestFacts facts = With(R"({"c_info":{"type":"hvm","name":"g1"},
+                                 "b_info":{"max_vcpus":2,"type.hvm":{"vga":{"kind":"none"}}}})");
+  facts.device_model = "qemu_xen";
+  return facts;
+}
+
+TEST(Refusals, AnHvmGuestWithTheUsualDeviceModelIsProtected) {
+  EXPECT_TRUE(CheckProtectable(Hvm(), {}).ok()) << CheckProtectable(Hvm(), {});
+}
+
+TEST(Refusals, ADeviceModelWhoseStateCanNotBeCopied) {
+  for (const char* const other : {"", "qemu_xen_traditional", "none"}) {
+    XenGuestFacts facts = Hvm();
+    facts.device_model = other;
+    EXPECT_THAT(Reason(facts), AllOf(HasSubstr("qemu-xen"), HasSubstr("type=\"pvh\""))) << other;
+  }
+  XenGuestFacts facts = Hvm();
+  facts.config_json = R"({"c_info":{"type":"hvm"},
+                          "b_info":{"type.hvm":{"usb":"True","spice":{"enable":"True"}}}})";
+  EXPECT_THAT(Reason(facts), AllOf(HasSubstr("usb=0"), HasSubstr("spice=0")));
 }
 
 TEST(Refusals, BalloonedMemory) {
   XenGuestFacts facts = Good();
   facts.target_kib = 65536;
   EXPECT_THAT(Reason(facts), HasSubstr("xl mem-set g1 128m"));
+  facts.video_kib = 65536;
+  EXPECT_TRUE(CheckProtectable(facts, {}).ok()) << "the rest is a video card's";
   facts.target_kib = 0;
   EXPECT_TRUE(CheckProtectable(facts, {}).ok()) << "not known is no reason";
 }

@@ -3,6 +3,8 @@
 
 #include <xen/hvm/params.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 
@@ -40,9 +42,10 @@ absl::Status Append(XenDomainControl& control, uint32_t index, std::span<HvmPara
 
 }  // namespace
 
-absl::StatusOr<StateCapture> StateCapture::Create(XenDomainControl& control) {
+absl::StatusOr<StateCapture> StateCapture::Create(XenDomainControl& control,
+                                                  DeviceModel* device_model) {
   HAVEN_ASSIGN_OR_RETURN(const size_t context_bytes, control.HvmContextBytes());
-  StateCapture capture(control, context_bytes);
+  StateCapture capture(control, device_model, context_bytes);
   for (const uint32_t index : kFixed) {
     HAVEN_RETURN_IF_ERROR(Append(control, index, capture.params_, capture.fixed_params_));
   }
@@ -55,7 +58,10 @@ absl::StatusOr<size_t> StateCapture::Capture(std::span<std::byte> out) {
   PutXenTscInfo(writer, tsc);
   const std::span<std::byte> room = writer.Begin(XenRecordType::kHvmContext);
   if (!room.empty()) {
-    HAVEN_ASSIGN_OR_RETURN(const size_t bytes, control_->HvmContext(room));
+    // The hypervisor's library maps and copies as much as it is offered, and a device model's state
+    // has far more room than this.
+    HAVEN_ASSIGN_OR_RETURN(const size_t bytes,
+                           control_->HvmContext(room.first(std::min(room.size(), context_bytes_))));
     writer.End(bytes);
   }
   size_t count = fixed_params_;
@@ -63,6 +69,12 @@ absl::StatusOr<size_t> StateCapture::Capture(std::span<std::byte> out) {
     HAVEN_RETURN_IF_ERROR(Append(*control_, index, params_, count));
   }
   PutHvmParams(writer, std::span(params_).first(count));
+  if (device_model_ != nullptr) {
+    // Last: it saves while all else is done.
+    const std::span<std::byte> saved = writer.Begin(XenRecordType::kDeviceModel);
+    HAVEN_ASSIGN_OR_RETURN(const size_t bytes, device_model_->Save(saved));
+    writer.End(bytes);
+  }
   if (!writer.ok()) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "domain ", control_->domid(), ": its state does not fit ", out.size(), " bytes"));

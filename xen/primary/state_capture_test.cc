@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "xen/base/formats_testing.h"
 #include "xen/base/interfaces_testing.h"
 
 namespace haven {
@@ -15,7 +16,7 @@ TEST(StateCapture, WritesTheThreeRecords) {
   FakeDomainControl control(100);
   control.params[HVM_PARAM_STORE_PFN] = 90;
   control.params[HVM_PARAM_X87_FIP_WIDTH] = 4;
-  auto capture = StateCapture::Create(control);
+  auto capture = StateCapture::Create(control, nullptr);
   ASSERT_TRUE(capture.ok()) << capture.status();
   std::vector<std::byte> room(capture->max_bytes());
   const auto bytes = capture->Capture(room);
@@ -30,10 +31,31 @@ TEST(StateCapture, WritesTheThreeRecords) {
   EXPECT_EQ(state->Param(HVM_PARAM_X87_FIP_WIDTH), 4u);
 }
 
+TEST(StateCapture, TheDeviceModelsComesLast) {
+  FakeDomainControl control(100);
+  FakeDeviceModel model;
+  model.saved = FakeDeviceModelState();
+  auto capture = StateCapture::Create(control, &model);
+  ASSERT_TRUE(capture.ok()) << capture.status();
+  EXPECT_GT(capture->max_bytes(), kMaxDeviceModelBytes);
+  std::vector<std::byte> room(capture->max_bytes());
+  model.Stop();
+  const auto bytes = capture->Capture(room);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  const auto state = ParseXenState(std::span(room).first(*bytes));
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_TRUE(std::equal(state->device_model.begin(), state->device_model.end(),
+                         model.saved.begin(), model.saved.end()));
+  EXPECT_TRUE(absl::IsResourceExhausted(
+      capture->Capture(std::span(room).first(*bytes - model.saved.size())).status()));
+  model.error = absl::UnavailableError("it is gone");
+  EXPECT_TRUE(absl::IsUnavailable(capture->Capture(room).status()));
+}
+
 TEST(StateCapture, WhatTheGuestSetsIsReadEachTime) {
   FakeDomainControl control(100);
   control.params[HVM_PARAM_STORE_PFN] = 90;
-  auto capture = StateCapture::Create(control);
+  auto capture = StateCapture::Create(control, nullptr);
   ASSERT_TRUE(capture.ok()) << capture.status();
   std::vector<std::byte> room(capture->max_bytes());
   ASSERT_TRUE(capture->Capture(room).ok());
@@ -52,7 +74,7 @@ TEST(StateCapture, WhatTheGuestSetsIsReadEachTime) {
 TEST(StateCapture, EveryRoomThatIsTooSmallIsRefused) {
   FakeDomainControl control(100);
   control.params[HVM_PARAM_STORE_PFN] = 90;
-  auto capture = StateCapture::Create(control);
+  auto capture = StateCapture::Create(control, nullptr);
   ASSERT_TRUE(capture.ok()) << capture.status();
   std::vector<std::byte> room(capture->max_bytes());
   const auto needed = capture->Capture(room);
@@ -66,12 +88,12 @@ TEST(StateCapture, EveryRoomThatIsTooSmallIsRefused) {
 
 TEST(StateCapture, AGoneDomainIsReported) {
   FakeDomainControl control(100);
-  auto capture = StateCapture::Create(control);
+  auto capture = StateCapture::Create(control, nullptr);
   ASSERT_TRUE(capture.ok());
   control.error = absl::NotFoundError("gone");
   std::vector<std::byte> room(capture->max_bytes());
   EXPECT_TRUE(absl::IsNotFound(capture->Capture(room).status()));
-  EXPECT_TRUE(absl::IsNotFound(StateCapture::Create(control).status()));
+  EXPECT_TRUE(absl::IsNotFound(StateCapture::Create(control, nullptr).status()));
 }
 
 }  // namespace

@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/primary/xen_domain.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
+#include "xen/base/left_device_model.h"
 
 namespace haven {
 
 XenDomain::XenDomain(Parts parts) : parts_(std::move(parts)) {
   if (parts_.mapping == nullptr) return;
   log_.emplace(*parts_.control, parts_.info.name, memory().page_count(), parts_.canary);
+  if (parts_.device_model == nullptr) return;
+  for (Gfn gfn = 0; gfn < memory().page_count(); ++gfn) {
+    if (memory().IsRam(gfn) && (gfn == 0 || !memory().IsRam(gfn - 1))) places_.push_back(gfn);
+  }
+  // Those at the top are a video card's.
+  const size_t most = std::min(places_.size(), XenDomainControl::kFrameTypesMax);
+  places_.erase(places_.begin(), places_.end() - static_cast<ptrdiff_t>(most));
+  types_.resize(places_.size());
 }
 
 // Says that log-dirty is on for us. It goes with the domain, and survives the engine.
@@ -25,7 +36,10 @@ absl::Status XenDomain::EnableLogDirty() {
   // Written before log-dirty is on, so that it is never on for us without the marker.
   const bool leftover = marker.ok();
   if (!leftover) HAVEN_RETURN_IF_ERROR(parts_.store->Write(MarkerPath(), "on"));
-  const absl::Status enabled = Translate(log_->Enable(leftover));
+  absl::Status enabled = absl::OkStatus();
+  // First, so that what it writes is logged from the beginning.
+  if (parts_.device_model != nullptr) enabled = parts_.device_model->LogWrites();
+  if (enabled.ok()) enabled = Translate(log_->Enable(leftover));
   if (!enabled.ok() && !leftover) parts_.store->Remove(MarkerPath()).IgnoreError();
   return enabled;
 }
@@ -48,6 +62,11 @@ absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after)
     return absl::UnavailableError(absl::StrCat("guest ", parts_.info.name, " is being destroyed"));
   }
   HAVEN_RETURN_IF_ERROR(CheckPages(*status));
+  HAVEN_RETURN_IF_ERROR(CheckPlaces());
+  // Whoever took the log away has told the device model to log no more.
+  if (!fetched.ok() && parts_.device_model != nullptr) {
+    HAVEN_RETURN_IF_ERROR(parts_.device_model->LogWrites());
+  }
   return fetched;
 }
 
@@ -66,11 +85,35 @@ absl::Status XenDomain::CheckMemory() {
   if (parts_.mapping == nullptr) return absl::OkStatus();
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
   if (!status.ok() || status->dying) return absl::OkStatus();  // End() tells.
-  return CheckPages(*status);
+  HAVEN_RETURN_IF_ERROR(CheckPages(*status));
+  return CheckPlaces();
+}
+
+// A guest that moves a frame buffer in its address space moves memory without a change of its size,
+// and no log tells.
+absl::Status XenDomain::CheckPlaces() {
+  if (places_.empty()) return absl::OkStatus();
+  types_ = places_;
+  if (!parts_.control->FrameTypes(types_).ok()) return absl::OkStatus();  // Not known.
+  for (size_t i = 0; i < types_.size(); ++i) {
+    if (types_[i] == 0) continue;
+    return absl::FailedPreconditionError(
+        absl::StrFormat("guest %s: the memory at frame %#x is somewhere else now (it has moved a "
+                        "video card's), and "
+                        "all of it has to be sent anew",
+                        parts_.info.name, places_[i]));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status XenDomain::CheckDevices() {
   if (parts_.devices == nullptr) return absl::OkStatus();
+  if (parts_.device_model != nullptr && parts_.device_model->Poll() == DeviceModel::State::kLost) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("guest ", parts_.info.name,
+                     ": its device model (QEMU) is lost to this process, and another one has to "
+                     "connect to it"));
+  }
   const std::string& changed = parts_.devices->Changed();
   if (changed.empty()) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
@@ -119,6 +162,7 @@ DomainEnd XenDomain::End() {
       break;
   }
   if (!parts_.stop->wanted) {
+    if (parts_.device_model != nullptr) parts_.device_model->Run();
     const absl::Status resumed = parts_.control->ResumeCancelled();
     HAVEN_LOG(kWarning, "xen") << "guest=" << parts_.info.name
                                << " stood suspended though nobody here asked it to, and is let go "
@@ -137,6 +181,7 @@ absl::Status XenDomain::Destroy() {
                              << std::string(destroyed.message());
   const absl::Status killed = parts_.control->Destroy();
   if (!killed.ok() && !absl::IsNotFound(killed)) return killed;
+  HAVEN_RETURN_IF_ERROR(KillLeftDeviceModel(*parts_.store, parts_.control->domid()));
   return destroyed;
 }
 

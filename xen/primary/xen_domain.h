@@ -8,10 +8,12 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/primary/domain.h"
+#include "xen/base/device_model.h"
 #include "xen/base/domain_control.h"
 #include "xen/base/guest_mapping.h"
 #include "xen/base/store.h"
@@ -22,9 +24,9 @@
 
 namespace haven {
 
-// Domain: a PVH guest of this host. Its memory is fixed while it is protected: a change of its page
-// count makes every further fetch and CheckMemory fail (FailedPrecondition), since neither this
-// mapping nor the copy has its new pages.
+// Domain: a PVH or PVHVM guest of this host. Its memory is fixed while it is protected: a change of
+// its page count makes every further fetch and CheckMemory fail (FailedPrecondition), since neither
+// this mapping nor the copy has its new pages.
 class XenDomain final : public Domain {
  public:
   struct Parts {
@@ -32,6 +34,7 @@ class XenDomain final : public Domain {
     std::shared_ptr<XenDomainControl> control;
     std::unique_ptr<XenStore> store;
     std::shared_ptr<XenStopState> stop;
+    std::shared_ptr<DeviceModel> device_model;  // None: the guest has none, or it does not answer.
     // What needs the guest's memory; not there for a process that only lets it run or destroys it.
     std::unique_ptr<GuestMapping> mapping;
     std::optional<StateCapture> state;
@@ -73,11 +76,15 @@ class XenDomain final : public Domain {
   }
   absl::Status Translate(const absl::Status& status) const;
   absl::Status CheckPages(const XenDomainStatus& status) const;
+  absl::Status CheckPlaces();
   absl::Status Fetch(std::span<uint64_t> bitmap, LogDirty::After after);
   void DropLeftoverLog();
 
   Parts parts_;
   std::optional<LogDirty> log_;
+  // First frames of the runs of RAM, and room to ask for their types.
+  std::vector<uint64_t> places_;
+  std::vector<uint64_t> types_;
 };
 
 }  // namespace haven

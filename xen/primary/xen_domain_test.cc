@@ -24,11 +24,12 @@ class XenDomainTest : public ::testing::Test {
     parts.control = control_;
     parts.store = std::make_unique<FakeStore>(content_);
     parts.stop = stop_;
+    parts.device_model = device_model_;
     auto mapping = GuestMapping::Create("g1", std::make_unique<FakeMapper>(),
                                         {~uint64_t{0}, ~uint64_t{0} >> 1}, kFrames, false);
     HAVEN_CHECK_OK(mapping.status());
     parts.mapping = *std::move(mapping);
-    auto state = StateCapture::Create(*control_);
+    auto state = StateCapture::Create(*control_, nullptr);
     HAVEN_CHECK_OK(state.status());
     parts.state = *state;
     parts.pages = kFrames;
@@ -51,6 +52,7 @@ class XenDomainTest : public ::testing::Test {
   std::shared_ptr<FakeDomainControl> control_ = std::make_shared<FakeDomainControl>(kFrames);
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
   std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
+  std::shared_ptr<FakeDeviceModel> device_model_;  // None.
   absl::Status destroyed_;
   std::vector<uint64_t> bitmap_;
   FakeStore* devices_store_ = nullptr;  // The domain's, for its devices.
@@ -69,6 +71,49 @@ TEST_F(XenDomainTest, LogDirtyIsOursWhileItIsMarkedSo) {
   EXPECT_FALSE(control_->logging);
   EXPECT_EQ(content_->entries.count(kMarker), 0u);
   domain->DisableLogDirty();
+}
+
+TEST_F(XenDomainTest, WhatTheDeviceModelWritesIsLoggedAsLongAsThereIsALog) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  std::vector<bool> logging;
+  device_model_->on_call = [&] { logging.push_back(control_->logging); };
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  EXPECT_EQ(logging, std::vector<bool>{false}) << "before there is one";
+  ASSERT_TRUE(Fetch(*domain).ok());
+  EXPECT_EQ(device_model_->calls.size(), 1u);
+  control_->log[kFrames - 1] = false;  // Somebody has emptied it, as `xl save` does.
+  EXPECT_TRUE(absl::IsAborted(Fetch(*domain)));
+  EXPECT_EQ(device_model_->calls, (std::vector<std::string>{"log", "log"}));
+  domain->DisableLogDirty();
+  EXPECT_EQ(device_model_->calls.size(), 2u) << "it is never told to log no more";
+  device_model_->error = absl::UnavailableError("it is gone");
+  EXPECT_TRUE(absl::IsUnavailable(domain->EnableLogDirty()));
+  EXPECT_FALSE(control_->logging);
+  EXPECT_EQ(content_->entries.count(kMarker), 0u);
+}
+
+TEST_F(XenDomainTest, MemoryThatADeviceHasMovedIsOtherMemory) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  const auto domain = Make();
+  EXPECT_TRUE(domain->CheckMemory().ok());
+  control_->types[0] = 15;
+  const absl::Status moved = domain->CheckMemory();
+  EXPECT_TRUE(absl::IsFailedPrecondition(moved));
+  EXPECT_THAT(std::string(moved.message()), HasSubstr("frame 0 is somewhere else"));
+  control_->types[0] = 0;
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  ASSERT_TRUE(Fetch(*domain).ok());
+  control_->types[0] = 15;
+  EXPECT_TRUE(absl::IsFailedPrecondition(Fetch(*domain))) << "no epoch goes on with it";
+}
+
+TEST_F(XenDomainTest, ALostDeviceModelWantsAnotherProcess) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  const auto domain = Make();
+  EXPECT_TRUE(domain->CheckDevices().ok());
+  device_model_->state = DeviceModel::State::kLost;
+  EXPECT_TRUE(absl::IsFailedPrecondition(domain->CheckDevices()));
 }
 
 TEST_F(XenDomainTest, DevicesThatHaveChangedAreNamed) {
@@ -203,6 +248,17 @@ TEST_F(XenDomainTest, AGuestThatNobodyWantsSuspendedGoesOn) {
   control_->Suspend();
   EXPECT_EQ(domain->End(), DomainEnd::kNone);
   EXPECT_EQ(control_->resumes, 1);
+}
+
+TEST_F(XenDomainTest, WhoeverStandsByNobodysWishGoesOnWithItsDevices) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  device_model_->state = DeviceModel::State::kStopped;
+  device_model_->on_call = [&] { EXPECT_EQ(control_->resumes, 0) << "these first"; };
+  const auto domain = Make();
+  control_->Suspend();
+  EXPECT_EQ(domain->End(), DomainEnd::kNone);
+  EXPECT_EQ(control_->resumes, 1);
+  EXPECT_EQ(device_model_->calls, std::vector<std::string>{"run"});
 }
 
 TEST_F(XenDomainTest, DestroysByTheToolstack) {

@@ -32,7 +32,7 @@
 namespace haven {
 namespace {
 
-constexpr int64_t kSuspendTimeoutNs = 10 * kNsPerSecond;
+constexpr int64_t kSuspendTimeoutNs = 30 * kNsPerSecond;
 constexpr uint64_t kPrintedMax = 20;
 
 int64_t Now() { return SystemClock::Get().NowNs(); }

@@ -17,7 +17,10 @@ from haven_lab.machine import Machine
 # A path in it is the name of a socket: 108 bytes at most.
 _WORK_PATH_MAX = 80
 # Which threads have had the processor, in all and in the last second; and on a Xen host which domains.
-_TOP = "top -bH -n 2 -d 1 -w 200 | grep -v '^$'; if [ -e /dev/xen/privcmd ]; then xl vcpu-list; fi"
+_TOP = "top -bH -n 2 -d 1 -w 200 | grep -v '^$'; if [ -e /dev/xen/privcmd ]; then xl vcpu-list; " + (
+    # Where each guest's processors are: registers and stacks, of which the guest's own symbols make words.
+    "for id in $(xl list | awk 'NR > 2 { print $2 }'); do for _ in 1 2; do /usr/lib/xen-4.17/bin/xenctx -C $id; done; done; fi"
+)
 _COLLECT_S = 30
 # Programs of most scenarios, on hosts of any kind: what they have read stays in the saved memory, and need not come from an
 # emulated disk after each start. The kernel does not clear what it frees, so without it the saved memory would not be smaller.

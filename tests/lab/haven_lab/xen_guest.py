@@ -17,6 +17,14 @@ _SHELL_PORT = 2323
 _FILE_PORT = 8765
 # A host's processor is emulated, and shared with whatever else the machine does.
 _CREATE_TIMEOUT_S = 600
+# What makes a guest one of its kind. The kernel of an HVM guest is given to its BIOS by QEMU, byte by byte: that takes minutes here.
+_KINDS = {
+    "pvh": ['type="pvh"'],
+    "hvm": ['type="hvm"', 'vga="none"', "vnc=0", "usb=0", "vkb_device=0"],
+    "hvm with a screen": ['type="hvm"', 'vga="stdvga"', "vnc=0", "usb=0", "vkb_device=0"],
+}
+_BOOT_TIMEOUT_S = 300
+_HVM_BOOT_TIMEOUT_S = 900
 # Each of a protected guest's answers waits for an epoch, the acknowledgements of TCP among them.
 _GIVE_TIMEOUT_S = 180
 
@@ -24,18 +32,20 @@ _GIVE_TIMEOUT_S = 180
 class XenGuest:
     """One guest, wherever it runs."""
 
-    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16, address=None, nics=(), more=()):
+    def __init__(self, name="g1", memory_mb=128, vcpus=2, pace_s=1.0, turn_kb=16, address=None, nics=(), more=(), kind="pvh"):
         """A turn of its workload rewrites `turn_kb` KiB; `pace_s` seconds lie between two. With an `address` it has a NIC.
 
-        `nics` are hardware addresses of further NICs; `more` are further lines of its file.
+        `nics` are hardware addresses of further NICs; `more` are further lines of its file. Its `kind` is "pvh", or "hvm": it has
+        emulated hardware as well, of which its kernel unplugs what it has better drivers for, or "hvm with a screen".
         """
         self.name = name
         self.address = address
+        self.kind = kind
         line = f"console=hvc0 quiet lab.pace={pace_s} lab.kb={turn_kb}"
         cards = ([_NIC] if address else []) + [f"mac={mac},bridge=xenbr0" for mac in nics]
         lines = [
             f'name="{name}"',
-            'type="pvh"',
+            *_KINDS[kind],
             'kernel="/guest/vmlinuz"',
             'ramdisk="/guest/initrd.gz"',
             f'cmdline="{line}{f" lab.address={address}/24" if address else ""}"',
@@ -73,8 +83,9 @@ class XenGuest:
         """The turns in which it found a file damaged."""
         return re.findall(r"tick \d+ damaged \S+", self.console(host))
 
-    def wait_for_turn(self, host, turn, timeout_s=300):
+    def wait_for_turn(self, host, turn, timeout_s=None):
         """Until it has told of this turn."""
+        timeout_s = timeout_s or (_BOOT_TIMEOUT_S if self.kind == "pvh" else _HVM_BOOT_TIMEOUT_S)
         wait_until(lambda: self.turns(host) >= turn, timeout_s, f"turn {turn} of guest {self.name}", interval_s=1)
 
     def shell(self, client, line, check=True, timeout_s=60):

@@ -10,7 +10,7 @@ from haven_lab.guest_client import GuestClient
 from haven_lab.registry import scenario
 from haven_lab.visible import Visible
 from haven_lab.xen_guest import ADDRESS, XenGuest
-from haven_lab.xen_pair import XEN_PAIR, XenPair
+from haven_lab.xen_pair import XEN_PAIR, XEN_PAIR_TWO_PROCESSORS, XenPair
 
 _EPOCHS_UNDER_LOAD = 4
 # The cut comes at any moment of some epochs.
@@ -20,10 +20,10 @@ _CUT_WITHIN_S = 3.0
 class Cuts:
     """The same guest and the same connections through one power cut after the other, from host to host and back."""
 
-    def __init__(self, lab, report):
+    def __init__(self, lab, report, kind):
         self._report = report
         self._pair = XenPair(lab)
-        self._guest = XenGuest(address=ADDRESS)
+        self._guest = XenGuest(address=ADDRESS, kind=kind)
         self._visible = Visible(self._pair, report)
         self._random = random.Random(lab.seed)
         self._client = None
@@ -97,8 +97,8 @@ class Cuts:
         self._times.setdefault(name, []).append(value)
 
 
-def _run(lab, report, cuts):
-    world = Cuts(lab, report)
+def _run(lab, report, cuts, kind="pvh"):
+    world = Cuts(lab, report, kind)
     world.start()
     primary = lab.host("a")
     for number in range(1, cuts + 1):
@@ -112,6 +112,11 @@ def _run(lab, report, cuts):
 @scenario("xen-failover", "a guest on Xen serves its clients on when its host loses power, again and again", hosts=XEN_PAIR, cuts=3)
 def failover(lab, report, cuts):
     _run(lab, report, cuts)
+
+
+@scenario("xen-hvm", "the same, of a guest with emulated hardware, whose QEMU is part of each epoch", hosts=XEN_PAIR_TWO_PROCESSORS, cuts=2)
+def hvm(lab, report, cuts):
+    _run(lab, report, cuts, "hvm")
 
 
 @scenario("xen-soak", "the same, many times", hosts=XEN_PAIR, in_tests_run=False, cuts=50)

@@ -12,8 +12,16 @@ _HOSTS = (HostSpec("a", kind="xen", memory_mb=2048),)
 
 @scenario("xen-probe", "every page that a guest writes is found, and its memory equals the copy", hosts=_HOSTS, epochs=10)
 def probe(lab, report, epochs):
+    _probe(lab, report, epochs, XenGuest())
+
+
+@scenario("xen-probe-hvm", "the same of a guest with emulated hardware, and what its QEMU takes", hosts=_HOSTS, in_tests_run=False, epochs=10)
+def probe_hvm(lab, report, epochs):
+    _probe(lab, report, epochs, XenGuest(kind="hvm"))
+
+
+def _probe(lab, report, epochs, guest):
     host = lab.host("a")
-    guest = XenGuest()
     guest.create(host)
     guest.wait_for_turn(host, 3)
     report.step("the guest is up")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Side by side with `xl remus`: the same hosts, the same guest, the same load, one run."""
 
-import dataclasses
 import statistics
 import time
 
@@ -9,11 +8,8 @@ from haven_lab import settings
 from haven_lab.guest_client import GuestClient
 from haven_lab.registry import scenario
 from haven_lab.xen_guest import ADDRESS, XenGuest
-from haven_lab.xen_pair import XEN_PAIR, XenPair
+from haven_lab.xen_pair import XEN_PAIR_TWO_PROCESSORS, XenPair
 
-# The first domain has a processor of its own, as it should have where guests are protected: what is sent while the guest goes on
-# takes no time from it.
-_HOSTS = tuple(dataclasses.replace(spec, cpus=2) if spec.kind == "xen" else spec for spec in XEN_PAIR)
 _INTERVAL_MS = 500
 _SHORTEST_MS = 10
 # The steps of a promotion, by the cause of the event that begins each, from the arbiter's word on.
@@ -260,7 +256,7 @@ def _compare(report, ours, theirs, busy, promotions_ms):
             report.check(f"{what}: at most {most} of xl remus's", 0 < ratio <= most, f"{ratio:.3f}")
 
 
-@scenario("xen-remus", "pause, cost and promotion beside those of xl remus", hosts=_HOSTS, in_tests_run=False, memory=128, seconds=40)
+@scenario("xen-remus", "pause, cost and promotion beside those of xl remus", hosts=XEN_PAIR_TWO_PROCESSORS, in_tests_run=False, memory=128, seconds=40)
 def remus(lab, report, memory, seconds):
     world = Comparison(lab, report, memory, seconds)
     world.start()

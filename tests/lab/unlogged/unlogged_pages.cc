@@ -132,6 +132,15 @@ class Guest {
       if (xc_hvm_param_get(xc_.get(), domid_, param, &frame) != 0) return Failed(name);
       if (frame != 0) std::printf("ring %" PRIx64 " %s\n", frame, name);
     }
+    uint64_t first = 0;
+    uint64_t pages = 0;
+    if (xc_hvm_param_get(xc_.get(), domid_, HVM_PARAM_IOREQ_SERVER_PFN, &first) != 0 ||
+        xc_hvm_param_get(xc_.get(), domid_, HVM_PARAM_NR_IOREQ_SERVER_PAGES, &pages) != 0) {
+      return Failed("ioreq server");
+    }
+    for (uint64_t i = 0; first != 0 && i < pages; ++i) {
+      std::printf("ring %" PRIx64 " ioreq server\n", first + i);
+    }
     return absl::OkStatus();
   }
 
