@@ -23,7 +23,7 @@ _READ_TIMEOUT_S = 300
 # Variables of the guest's kernel that tell where its events come in (unlogged/unlogged_pages.cc).
 _SYMBOLS = "__per_cpu_offset xen_vcpu_info cpu_control_block event_array event_array_pages"
 # In text mode each character is a write to an emulated card, which has it in the guest's memory.
-_WRITE_TO_SCREEN = "(while :; do date >/dev/tty1; sleep 0.1; done) </dev/null >/dev/null 2>&1 &"
+_WRITE_TO_SCREEN = "(while :; do date >/dev/tty1; sleep 1; done) </dev/null >/dev/null 2>&1 &"
 
 
 def _stands_still(host):
