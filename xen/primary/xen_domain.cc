@@ -53,8 +53,10 @@ absl::Status XenDomain::FetchDirty(std::span<uint64_t> bitmap) {
 }
 
 absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after) {
-  const absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped, after));
+  absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped, after));
   if (!fetched.ok() && !absl::IsAborted(fetched)) return fetched;
+  // The log is whole again: who is told of another error now has to hear of this one later.
+  if (!fetched.ok()) lost_log_ = std::move(fetched);
   // Of a dying domain the log is silent: that it lives is looked at afterwards.
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
   HAVEN_RETURN_IF_ERROR(Translate(status.status()));
@@ -63,11 +65,10 @@ absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after)
   }
   HAVEN_RETURN_IF_ERROR(CheckPages(*status));
   HAVEN_RETURN_IF_ERROR(CheckPlaces());
+  if (lost_log_.ok()) return lost_log_;
   // Whoever took the log away has told the device model to log no more.
-  if (!fetched.ok() && parts_.device_model != nullptr) {
-    HAVEN_RETURN_IF_ERROR(parts_.device_model->LogWrites());
-  }
-  return fetched;
+  if (parts_.device_model != nullptr) HAVEN_RETURN_IF_ERROR(parts_.device_model->LogWrites());
+  return std::exchange(lost_log_, absl::OkStatus());
 }
 
 absl::StatusOr<uint64_t> XenDomain::CountDirty() { return Translate(log_->Count()); }

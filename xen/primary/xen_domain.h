@@ -82,6 +82,7 @@ class XenDomain final : public Domain {
 
   Parts parts_;
   std::optional<LogDirty> log_;
+  absl::Status lost_log_;  // Not OK: frames may have been lost, and nobody was told yet.
   // First frames of the runs of RAM, and room to ask for their types.
   std::vector<uint64_t> places_;
   std::vector<uint64_t> types_;

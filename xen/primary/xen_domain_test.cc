@@ -93,6 +93,18 @@ TEST_F(XenDomainTest, WhatTheDeviceModelWritesIsLoggedAsLongAsThereIsALog) {
   EXPECT_EQ(content_->entries.count(kMarker), 0u);
 }
 
+TEST_F(XenDomainTest, ALostLogIsToldAlsoIfTheDeviceModelDoesNotAnswerAtOnce) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  control_->log[kFrames - 1] = false;
+  device_model_->error = absl::DeadlineExceededError("300 ms");
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Fetch(*domain)));
+  device_model_->error = absl::OkStatus();
+  EXPECT_TRUE(absl::IsAborted(Fetch(*domain))) << "all pages have to be sent";
+  EXPECT_TRUE(Fetch(*domain).ok());
+}
+
 TEST_F(XenDomainTest, MemoryThatADeviceHasMovedIsOtherMemory) {
   device_model_ = std::make_shared<FakeDeviceModel>();
   const auto domain = Make();
