@@ -13,6 +13,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
+#include "xen/base/config_rules.h"
 #include "xen/base/hvm_config.h"
 
 namespace haven {
@@ -58,12 +59,6 @@ absl::StatusOr<Json> Parse(absl::string_view text) {
     return Bad("not the JSON that `xl list -l` prints for a guest");
   }
   return config;
-}
-
-// The text at `key`, or "".
-std::string TextAt(const Json& object, const char* key) {
-  const auto found = object.find(key);
-  return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
 // Replaces the text at `key` if there is another one for it.

@@ -2,6 +2,7 @@
 #include "xen/base/any_guest_config.h"
 
 #include <set>
+#include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -132,6 +133,34 @@ void CheckDirectory(const Json& p9, Reasons& reasons) {
        reasons);
 }
 
+// Devices that no copy can have: their state, or what they send, is in no epoch.
+void CheckOtherDevices(const Json& config, Reasons& reasons) {
+  Want(IsUnset(ConfigAt(config, "pcidevs")),
+       "a PCI device is passed through to it, whose state can not be copied: detach it (xl "
+       "pci-detach)",
+       reasons);
+  constexpr std::pair<const char*, const char*> kKinds[] = {
+      {"rdms", "memory kept free for devices"},
+      {"dtdevs", "a device of this host's device tree"},
+      {"usbctrls", "a USB controller"},
+      {"usbdevs", "a USB device"},
+      {"vtpms", "a virtual TPM"},
+      {"channels", "a channel to a program of this host"},
+      {"vfbs", "a frame buffer"},
+      {"vkbs", "a virtual keyboard"},
+      {"vdispls", "a virtual display"},
+      {"vsnds", "a virtual sound card"},
+      {"pvcallsifs", "sockets in another domain (pvcalls)"},
+      {"virtios", "a virtio device"},
+  };
+  for (const auto& [list, what] : kKinds) {
+    Want(IsUnset(ConfigAt(config, list)),
+         absl::StrCat("it has ", what, " (", list,
+                      "), which a copy can not go on with: start it without"),
+         reasons);
+  }
+}
+
 }  // namespace
 
 void CheckAnyGuest(const Json& config, bool hvm, Reasons& reasons) {
@@ -146,14 +175,7 @@ void CheckAnyGuest(const Json& config, bool hvm, Reasons& reasons) {
   WantOff(create, "driver_domain", "it serves other guests: start it with driver_domain=0",
           reasons);
   CheckBuild(ConfigAt(config, "b_info"), hvm, reasons);
-  for (const char* const list :
-       {"pcidevs", "rdms", "dtdevs", "usbctrls", "usbdevs", "vtpms", "channels", "vfbs", "vkbs",
-        "vdispls", "vsnds", "pvcallsifs", "virtios"}) {
-    if (IsUnset(ConfigAt(config, list))) continue;
-    reasons.push_back(absl::StrCat("it has devices (", list,
-                                   ") whose state, or other end, its device model does not save: "
-                                   "start it without"));
-  }
+  CheckOtherDevices(config, reasons);
   for (const Json& disk : ElementsAt(config, "disks")) CheckDisk(disk, hvm, reasons);
   for (const Json& nic : ElementsAt(config, "nics")) CheckNic(nic, reasons);
   for (const Json& p9 : ElementsAt(config, "p9s")) CheckDirectory(p9, reasons);

@@ -25,6 +25,16 @@ const Json& ElementsAt(const Json& object, const char* name) {
   return list.is_array() ? list : nothing;
 }
 
+std::string TextAt(const Json& object, const char* name) {
+  const Json& text = ConfigAt(object, name);
+  return text.is_string() ? text.get<std::string>() : std::string();
+}
+
+bool IsFlagUp(const Json& object, const char* name) {
+  const Json& flag = ConfigAt(object, name);
+  return !IsUnset(flag) && flag != 0 && flag != false;
+}
+
 bool IsUnset(const Json& value) {
   return value.is_null() || value == "" || (value.is_structured() && value.empty());
 }

@@ -21,6 +21,12 @@ const nlohmann::json& ConfigAt(const nlohmann::json& object, const char* name);
 // The list at `name`, or an empty one.
 const nlohmann::json& ElementsAt(const nlohmann::json& object, const char* name);
 
+// The text at `name`, or an empty one.
+std::string TextAt(const nlohmann::json& object, const char* name);
+
+// The flag at `name` is up: there, and neither 0 nor false.
+bool IsFlagUp(const nlohmann::json& object, const char* name);
+
 // Nothing is set, as the toolstack reads it.
 bool IsUnset(const nlohmann::json& value);
 

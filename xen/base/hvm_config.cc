@@ -104,11 +104,8 @@ void CheckDevices(const Json& hvm, Reasons& reasons) {
 // A disk that QEMU serves itself, of which it opens only those again after its load that it may
 // write.
 bool IsReadOnlyOfQemu(const Json& device) {
-  const Json& writable = ConfigAt(device, "readwrite");
-  const Json& cdrom = ConfigAt(device, "is_cdrom");
-  const Json& backend = ConfigAt(device, "backend");
-  return backend.is_string() && backend.get_ref<const std::string&>() == "qdisk" &&
-         (IsUnset(writable) || writable == 0) && (IsUnset(cdrom) || cdrom == 0);
+  return TextAt(device, "backend") == "qdisk" && !IsFlagUp(device, "readwrite") &&
+         !IsFlagUp(device, "is_cdrom");
 }
 
 // The lists of devices, as far as only a device model makes them a matter.

@@ -127,7 +127,7 @@ TEST(HvmConfigTest, EachOfTheseIsAReasonOfItsOwnWithARemedy) {
       {"/b_info/type.hvm/of_a_later_xen", 1, "of_a_later_xen"},
       {"/c_info/name", "a,process=b", "xl rename"},
       {"/c_info/passthrough", "share_pt", "passthrough="},
-      {"/pcidevs", {{{"func", 0}}}, "pcidevs"},
+      {"/pcidevs", {{{"func", 0}}}, "pci-detach"},
       {"/channels", {{{"connection", "socket"}}}, "channels"},
       {"/p9s", {{{"path", "/"}}}, "p9s"},
       {"/disks", {{{"pdev_path", "/x,backing=/y"}}}, "absolute path"},
