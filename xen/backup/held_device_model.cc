@@ -13,14 +13,11 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
-#include "nlohmann/json.hpp"
 #include "xen/backup/text_tail.h"
 #include "xen/base/state.h"
 
 namespace haven {
 namespace {
-
-using Json = nlohmann::json;
 
 // For what no event tells of.
 constexpr int kBuildStepMs = 20;
@@ -145,7 +142,7 @@ absl::Status HeldDeviceModel::Wake(const TimeLimit& limit, const Ended& ended) {
   }
   HAVEN_ASSIGN_OR_RETURN(
       const std::string state,
-      AskWhileBuilt(limit, ended, [&](const TimeLimit& step) { return RunState(step); }));
+      AskWhileBuilt(limit, ended, [&](const TimeLimit& step) { return channel_->RunState(step); }));
   if (state != "inmigrate") {
     return absl::InternalError(
         absl::StrCat("QEMU is in run state \"", state, "\", must be waiting for its state"));
@@ -207,7 +204,7 @@ absl::Status HeldDeviceModel::Write(std::span<const std::byte> state,
 
 absl::Status HeldDeviceModel::AwaitRunning(const TimeLimit& limit) {
   for (;;) {
-    HAVEN_ASSIGN_OR_RETURN(const std::string state, RunState(limit));
+    HAVEN_ASSIGN_OR_RETURN(const std::string state, channel_->RunState(limit));
     if (state == "running") return absl::OkStatus();
     if (state != "inmigrate") {
       return absl::InternalError(absl::StrCat("QEMU is in run state \"", state, "\""));
@@ -217,16 +214,6 @@ absl::Status HeldDeviceModel::AwaitRunning(const TimeLimit& limit) {
     pollfd told = {channel_->fd(), POLLIN, 0};
     poll(&told, 1, kPromotionStepMs);
   }
-}
-
-absl::StatusOr<std::string> HeldDeviceModel::RunState(const TimeLimit& limit) {
-  HAVEN_ASSIGN_OR_RETURN(const std::string answer, channel_->Call("query-status", "", limit));
-  Json json = Json::parse(answer, nullptr, false);
-  const Json::json_pointer at("/return/status");
-  if (json.is_object() && json["return"].is_object() && json.contains(at) && json[at].is_string()) {
-    return Printable(json[at].get<std::string>());
-  }
-  return absl::InvalidArgumentError(absl::StrCat("QEMU does not say what it does: ", answer));
 }
 
 }  // namespace haven

@@ -85,7 +85,6 @@ class HeldDeviceModel {
 
   absl::Status MakePipe();
   absl::Status ReplaceStateFile() const;
-  absl::StatusOr<std::string> RunState(const TimeLimit& limit);
   absl::Status Write(std::span<const std::byte> state, const TimeLimit& limit) const;
   absl::Status AwaitRunning(const TimeLimit& limit);
 

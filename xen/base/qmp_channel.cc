@@ -154,4 +154,9 @@ absl::StatusOr<std::string> QmpChannel::Call(absl::string_view name, absl::strin
   }
 }
 
+absl::StatusOr<std::string> QmpChannel::RunState(const TimeLimit& limit) {
+  HAVEN_ASSIGN_OR_RETURN(const std::string answer, Call("query-status", "", limit));
+  return QmpRunState(answer);
+}
+
 }  // namespace haven

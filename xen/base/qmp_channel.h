@@ -60,6 +60,10 @@ class QmpChannel {
   absl::StatusOr<std::string> Call(absl::string_view name, absl::string_view arguments,
                                    const TimeLimit& limit, int fd = -1);
 
+  // What QEMU does now, as QmpRunState(). Errors as of Call(); InvalidArgument also: it does not
+  // say.
+  absl::StatusOr<std::string> RunState(const TimeLimit& limit);
+
   // Readable when Next() may have something.
   int fd() const { return socket_.get(); }
 

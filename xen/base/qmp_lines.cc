@@ -111,6 +111,17 @@ absl::StatusOr<std::string> QmpVersion(absl::string_view greeting) {
   return text;
 }
 
+// {"return": {"status": "running", ..}, ..}
+absl::StatusOr<std::string> QmpRunState(absl::string_view answer) {
+  const Json json = Json::parse(answer.begin(), answer.end(), nullptr, false);
+  const Json::json_pointer at("/return/status");
+  if (json.is_object() && json.contains(at) && json[at].is_string()) {
+    return QuotedQmpLine(json[at].get_ref<const std::string&>());
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("QEMU does not say what it does: ", QuotedQmpLine(answer)));
+}
+
 std::string QuotedQmpLine(absl::string_view line) {
   std::string text(line.substr(0, kQuotedBytes));
   std::replace_if(

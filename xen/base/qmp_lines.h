@@ -36,6 +36,10 @@ QmpLine ReadQmpLine(absl::string_view line);
 // The version and package out of a greeting, as QmpChannel::version() has it. InvalidArgument.
 absl::StatusOr<std::string> QmpVersion(absl::string_view greeting);
 
+// QEMU's run state out of its answer to query-status ("running", "paused", "inmigrate"), printable.
+// InvalidArgument.
+absl::StatusOr<std::string> QmpRunState(absl::string_view answer);
+
 // The beginning of a line, printable.
 std::string QuotedQmpLine(absl::string_view line);
 // InvalidArgument that quotes it.

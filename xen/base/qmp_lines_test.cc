@@ -55,6 +55,18 @@ TEST(QmpVersionTest, OtherGreetingsAreQuoted) {
   }
 }
 
+TEST(QmpRunStateTest, IsTheWordOrTheAnswerIsQuoted) {
+  EXPECT_EQ(*QmpRunState(R"({"return": {"status": "inmigrate", "running": false}, "id": 5})"),
+            "inmigrate");
+  EXPECT_EQ(*QmpRunState(R"({"return": {"status": "a\u0007b"}})"), "a?b");
+  for (const char* const answer : {"", "[]", R"({"return": {}})", R"({"return": []})",
+                                   R"({"return": {"status": 7}})", R"({"status": "running"})"}) {
+    const absl::Status strange = QmpRunState(answer).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(strange)) << answer;
+    EXPECT_THAT(std::string(strange.message()), HasSubstr(answer));
+  }
+}
+
 TEST(ReadQmpLineTest, AnswersHaveAnIdAndAreOkOrNot) {
   for (const char* const text :
        {R"({"return": {}, "id": 5})", R"({"id":5,"return":[]})", R"({ "id" : 5 , "return" : 0 })",

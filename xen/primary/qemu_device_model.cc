@@ -50,16 +50,15 @@ absl::StatusOr<std::unique_ptr<QemuDeviceModel>> QemuDeviceModel::Open(const std
 }
 
 absl::Status QemuDeviceModel::MakeRunning(const TimeLimit& limit) {
-  HAVEN_ASSIGN_OR_RETURN(std::string answer, channel_->Call("query-status", "", limit));
-  if (ValueAt(answer, "/return/status") == "paused") {
+  HAVEN_ASSIGN_OR_RETURN(std::string state, channel_->RunState(limit));
+  if (state == "paused") {
     HAVEN_RETURN_IF_ERROR(channel_->Call("cont", "", limit).status());
-    HAVEN_ASSIGN_OR_RETURN(answer, channel_->Call("query-status", "", limit));
+    HAVEN_ASSIGN_OR_RETURN(state, channel_->RunState(limit));
   }
-  const Json status = ValueAt(answer, "/return/status");
-  knows_ = status == "running";
+  knows_ = state == "running";
   if (knows_) return absl::OkStatus();
   return absl::FailedPreconditionError(
-      absl::StrCat("its device model (QEMU) is in state ", status.dump(), ", must be \"running\""));
+      absl::StrCat("its device model (QEMU) is in run state \"", state, "\", must be \"running\""));
 }
 
 absl::Status QemuDeviceModel::TakeMemory(const TimeLimit& limit) {
