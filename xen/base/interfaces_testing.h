@@ -119,7 +119,8 @@ class FakeDomainControl final : public XenDomainControl {
     return XenTscInfo{.mode = 1, .khz = 2'000'000, .elapsed_ns = 33, .incarnation = 4};
   }
   absl::StatusOr<XenCpuPolicy> CpuPolicy() override {
-    return absl::UnimplementedError("no test wants it");
+    if (!error.ok()) return error;
+    return policy;
   }
   absl::Status ResumeCancelled() override {
     if (!error.ok()) return error;
@@ -148,6 +149,7 @@ class FakeDomainControl final : public XenDomainControl {
   std::vector<uint64_t> types;  // By frame, as FrameTypes answers.
   std::map<uint32_t, uint64_t> params;
   std::vector<std::byte> context;
+  XenCpuPolicy policy;
   bool loggable = true;
   bool logging = false;
   bool markable = true;    // False: marks get lost.

@@ -3,7 +3,6 @@
 
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <xen/hvm/params.h>
 
 #include <algorithm>
 #include <array>
@@ -19,21 +18,19 @@
 #include "engine/base/log.h"
 #include "engine/base/status_macros.h"
 #include "engine/control/time_limit.h"
-#include "xen/base/description.h"
 #include "xen/base/foreign_mapper.h"
-#include "xen/base/frame_runs.h"
 #include "xen/base/guest_mapping.h"
 #include "xen/base/guest_name.h"
-#include "xen/base/qmp_channel.h"
 #include "xen/base/ram_map.h"
 #include "xen/base/store.h"
 #include "xen/base/suspend_event.h"
 #include "xen/base/toolstack.h"
 #include "xen/base/xc_domain_control.h"
 #include "xen/primary/cooperative_suspend.h"
+#include "xen/primary/describe_guest.h"
+#include "xen/primary/guest_device_model.h"
 #include "xen/primary/host_actions.h"
 #include "xen/primary/nic_bridges.h"
-#include "xen/primary/qemu_device_model.h"
 #include "xen/primary/xen_domain.h"
 
 namespace haven {
@@ -41,8 +38,6 @@ namespace haven {
 namespace {
 
 constexpr absl::Duration kToolstackTimeout = absl::Seconds(30);
-// For a device model to greet: it serves one client at a time, and `xentop` may be one.
-constexpr absl::Duration kDeviceModelTimeout = absl::Seconds(3);
 
 // What each step took so far, as words of a log line.
 class StepTimes {
@@ -113,44 +108,6 @@ absl::StatusOr<XenToolstackConfig> ToolstackConfig(uint32_t domid) {
   return ParseXlList(printed);
 }
 
-// A frame that is memory, belongs to no epoch, and that nobody writes: a ring for introspection.
-absl::StatusOr<uint64_t> CanaryFrame(const std::string& name, XenDomainControl& control,
-                                     const RamMap& map) {
-  for (const uint32_t param :
-       {HVM_PARAM_PAGING_RING_PFN, HVM_PARAM_SHARING_RING_PFN, HVM_PARAM_MONITOR_RING_PFN}) {
-    HAVEN_ASSIGN_OR_RETURN(const uint64_t frame, control.HvmParam(param));
-    if (std::binary_search(map.special.begin(), map.special.end(), frame)) return frame;
-  }
-  return absl::FailedPreconditionError(absl::StrCat(
-      "guest ", name,
-      " can not be protected: it has no page of the kind that guards its log of "
-      "dirty pages (the rings for memory introspection): was it built by another toolstack?"));
-}
-
-absl::StatusOr<std::string> Describe(XenDomainControl& control, const RamMap& map,
-                                     const DeviceModel* device_model,
-                                     const XenToolstackConfig& config) {
-  XenDescription description;
-  if (device_model != nullptr) description.device_model = device_model->version();
-  description.max_vcpus = config.max_vcpus;
-  description.config_json = config.json;
-  std::vector<uint64_t> frames = map.ram;
-  for (const uint64_t frame : map.special) frames[frame / 64] |= uint64_t{1} << (frame % 64);
-  for (FrameRange run = NextFrameRange(frames, 0, map.frame_count); !run.empty();
-       run = NextFrameRange(frames, run.end, map.frame_count)) {
-    description.frames.push_back({run.first, run.end - run.first});
-  }
-  HAVEN_ASSIGN_OR_RETURN(XenCpuPolicy policy, control.CpuPolicy());
-  description.cpuid_policy = std::move(policy.cpuid);
-  description.msr_policy = std::move(policy.msr);
-  // Without the device model, which runs and saves nothing now.
-  HAVEN_ASSIGN_OR_RETURN(StateCapture state, StateCapture::Create(control, nullptr));
-  description.first_state.resize(state.max_bytes());
-  HAVEN_ASSIGN_OR_RETURN(const size_t bytes, state.Capture(description.first_state));
-  description.first_state.resize(bytes);
-  return EncodeXenDescription(description);
-}
-
 absl::StatusOr<std::unique_ptr<CooperativeSuspend>> MakeSuspend(
     uint32_t domid, XenStore& store, XenDomainControl& control, std::shared_ptr<XenStopState> state,
     std::shared_ptr<DeviceModel> device_model) {
@@ -189,24 +146,6 @@ absl::StatusOr<XenToolstackConfig> ProtectableConfig(const XenDomainStatus& stat
   return config;
 }
 
-// The device model of a guest that has one. A process that only lets the guest go on does so
-// without it, too.
-absl::StatusOr<std::shared_ptr<DeviceModel>> OpenDeviceModel(const std::string& name,
-                                                             uint32_t domid, XenStore& store,
-                                                             bool replicate) {
-  const absl::StatusOr<std::string> type = store.Read(absl::StrCat("/libxl/", domid, "/type"));
-  if (!type.ok() && !absl::IsNotFound(type.status())) return type.status();
-  if (!type.ok() || *type != "hvm") return nullptr;
-  absl::StatusOr<std::unique_ptr<QemuDeviceModel>> model = QemuDeviceModel::Open(
-      QmpSocketPath(domid), {.guest = name, .saves = replicate}, TimeLimit(kDeviceModelTimeout));
-  if (model.ok()) return std::shared_ptr<DeviceModel>(*std::move(model));
-  const std::string cause = absl::StrCat("guest ", name, ": its device model (QEMU, domain ", domid,
-                                         ") can not be reached: ", model.status().message());
-  if (replicate) return absl::Status(model.status().code(), cause);
-  HAVEN_LOG(kWarning, "xen") << cause << "; if it stands still it stays so";
-  return nullptr;
-}
-
 // All that replication needs of the guest.
 absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config,
                  XenDomain::Parts& parts, StepTimes& times) {
@@ -218,7 +157,7 @@ absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config
   HAVEN_ASSIGN_OR_RETURN(parts.canary, CanaryFrame(name, control, map));
   HAVEN_ASSIGN_OR_RETURN(parts.state, StateCapture::Create(control, parts.device_model.get()));
   HAVEN_ASSIGN_OR_RETURN(parts.info.config,
-                         Describe(control, map, parts.device_model.get(), config));
+                         DescribeGuest(control, map, parts.device_model.get(), config));
   times.Note("describe");
   HAVEN_ASSIGN_OR_RETURN(std::unique_ptr<ForeignMapper> mapper, OpenForeignMapper(control.domid()));
   HAVEN_ASSIGN_OR_RETURN(parts.mapping,
@@ -295,8 +234,8 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
     HAVEN_ASSIGN_OR_RETURN(config, ProtectableConfig(status, options, parts, times));
   }
   // Before the memory is mapped, which takes longest: a store that does not answer costs less here.
-  HAVEN_ASSIGN_OR_RETURN(parts.device_model,
-                         OpenDeviceModel(parts.info.name, guest.domid, *parts.store, replicate));
+  HAVEN_ASSIGN_OR_RETURN(parts.device_model, OpenGuestDeviceModel(parts.info.name, guest.domid,
+                                                                  *parts.store, replicate));
   HAVEN_ASSIGN_OR_RETURN(
       std::unique_ptr<CooperativeSuspend> suspend,
       MakeSuspend(guest.domid, *parts.store, *parts.control, parts.stop, parts.device_model));
