@@ -42,6 +42,10 @@ def run(plan):
             except Exception as error:  # pylint: disable=broad-except
                 report.fail(error)
                 say(traceback.format_exc())
+            if not report.passed:
+                for host in lab.hosts:
+                    for line in host.broken_guests():
+                        report.step(f"{host.name}: {line}")
             if plan["keep"] or not report.passed:
                 lab.collect(results)
             over_s = time.monotonic()

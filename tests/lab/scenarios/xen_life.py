@@ -44,11 +44,7 @@ class Life:
         self._pair.wait_until_protected(_EPOCHS, host)
 
     def _goes_on(self, what):
-        """Every connection gets answers, and they are the right ones."""
-        before = self._client.answers()
-        self._client.wait_for_answers(before)
-        more = min(count - before[name] for name, count in self._client.answers().items())
-        self._report.check(what, more > 0, f"{more} answers more on each connection")
+        self._client.check_goes_on(self._report, what)
         self._visible.check(what)
 
     def engine_dies(self):

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""The wire of `xl remus` between two hosts, without a shell's encryption and without copies of its own.
+"""The wire of `xl remus` between two hosts, without a shell's encryption and without copies of its own of what it sends.
 
   remus_transport.py send ADDRESS PORT            what `xl remus -s ""` starts: its pipes and a TCP connection are spliced
   remus_transport.py receive PORT PROGRAM...      takes one connection, which becomes the program's input and output; tells
@@ -23,10 +23,18 @@ def splice_all(source, target):
         pass
 
 
+def copy_all(source, target):
+    """A few bytes a checkpoint. A splice from a socket would hold the pipe's lock while it waits for more of them, and so keep
+    the pipe's reader, in Linux 6.1 for good, from those that are there."""
+    while data := os.read(source, CHUNK):
+        while data:
+            data = data[os.write(target, data) :]
+
+
 def send(address, port):
     connection = socket.create_connection((address, int(port)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    back = threading.Thread(target=splice_all, args=(connection.fileno(), 1), daemon=True)
+    back = threading.Thread(target=copy_all, args=(connection.fileno(), 1), daemon=True)
     back.start()
     splice_all(0, connection.fileno())
     connection.shutdown(socket.SHUT_WR)
