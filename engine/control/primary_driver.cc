@@ -100,6 +100,7 @@ void PrimaryDriver::Poll() {
 
 // What comes soon is taken along: from then on they come together, and wake the thread once.
 void PrimaryDriver::RunTimers(int64_t now_ns) {
+  if (now_ns >= clear_ns_ && MarkApplies()) ClearLogs();
   if (now_ns < std::min({next_life_ns_, next_beat_ns_, next_mark_ns_})) return;
   if (now_ns >= next_life_ns_ - options_.life_check_ns / 4) CheckLife(now_ns);
   if (now_ns >= next_mark_ns_ - mark_interval_ns_ / 4) CheckMark(now_ns);
@@ -108,7 +109,7 @@ void PrimaryDriver::RunTimers(int64_t now_ns) {
 
 int64_t PrimaryDriver::NextWakeNs() const {
   int64_t wake = std::min({primary_.NextWakeNs(), next_life_ns_, next_beat_ns_});
-  if (MarkApplies()) wake = std::min(wake, next_mark_ns_);
+  if (MarkApplies()) wake = std::min({wake, next_mark_ns_, clear_ns_});
   return wake;
 }
 
@@ -228,6 +229,7 @@ void PrimaryDriver::TakeSession(const SessionOpened& opened) {
   shipper_ = std::make_unique<EpochShipper>(opened.memory, *builder_,
                                             seal_ == nullptr ? nullptr : &seal_->records());
   log_keeper_ = LogKeeper(DirtyMark() / 2);
+  clear_ns_ = kNever;
   counters_.sync_pages = 0;
   primary_.OnSession(session, true, opened.base_accepted && log_was_on, now_ns);
 }

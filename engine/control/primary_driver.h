@@ -59,9 +59,10 @@ struct PrimaryCounters {
   uint64_t total_zero_pages = 0;
   uint64_t total_wire_bytes = 0;
   uint64_t links = 0;
-  uint64_t kept_logs = 0;    // Checkpoints that have left the logs of dirty pages as they were.
-  uint64_t delta_pages = 0;  // Of the first epoch on the newest link: what a re-arm cost,
-  uint64_t delta_bytes = 0;  // ... and on the wire.
+  uint64_t kept_logs = 0;     // Checkpoints that have left the logs of dirty pages as they were.
+  uint64_t cleared_logs = 0;  // Times that these were cleared between two checkpoints instead.
+  uint64_t delta_pages = 0;   // Of the first epoch on the newest link: what a re-arm cost,
+  uint64_t delta_bytes = 0;   // ... and on the wire.
   int64_t last_pause_ns = 0;
 };
 
@@ -159,6 +160,8 @@ class PrimaryDriver : private PrimaryActions {
   FetchResult FetchLogs(EpochBuilder::Log log);
   FetchResult FetchAndClear();
   FetchResult FetchForCheckpoint();
+  void PlanClearing();
+  void ClearLogs();
   uint64_t DirtyMark() const;
   void RunTimers(int64_t now_ns);
   void CheckMark(int64_t now_ns);
@@ -203,6 +206,7 @@ class PrimaryDriver : private PrimaryActions {
   int64_t next_mark_ns_ = 0;
   int64_t next_beat_ns_ = 0;
   int64_t mark_interval_ns_ = 0;
+  int64_t clear_ns_ = kNever;  // The logs are to be cleared, between two checkpoints.
   int64_t suspend_ns_ = 0;
   int64_t resume_ns_ = 0;
   int64_t running_ns_ =

@@ -64,7 +64,24 @@ FetchResult PrimaryDriver::FetchAndClear() {
   return FetchLogs(EpochBuilder::Log::kClear);
 }
 
+// Halfway to the next checkpoint: the guests have gone on by now, and will have faulted on what
+// they write before they are stopped again.
+void PrimaryDriver::PlanClearing() {
+  clear_ns_ = kNever;
+  if (!log_keeper_.Due() || primary_.next_epoch_ns() == kNever) return;
+  const int64_t now_ns = clock_.NowNs();
+  clear_ns_ = now_ns + std::max<int64_t>(primary_.next_epoch_ns() - now_ns, 0) / 2;
+}
+
+void PrimaryDriver::ClearLogs() {
+  clear_ns_ = kNever;
+  // What can not be fetched the next checkpoint meets again, and acts on it.
+  const FetchResult fetched = FetchAndClear();
+  if (fetched.status.ok()) ++counters_.cleared_logs;
+}
+
 FetchResult PrimaryDriver::FetchForCheckpoint() {
+  clear_ns_ = kNever;
   int64_t looked_ns = 0;
   if (log_keeper_.Keep()) {
     const FetchResult looked = FetchLogs(EpochBuilder::Log::kKeep);
@@ -129,7 +146,8 @@ void PrimaryDriver::Send(const SendOrder& order) {
   if (order.kind == EpochKind::kCheckpoint) {
     times_->Record(Phase::kEncode, encoded.encode_ns);
     ++counters_.epochs;
-    log_keeper_.OnEncoded(encoded.wire_bytes, encoded.coded);
+    log_keeper_.OnEncoded(encoded.totals.page_count, encoded.wire_bytes, encoded.coded);
+    PlanClearing();
   }
   counters_.last_wire_bytes = encoded.wire_bytes;
   if (std::exchange(first_of_link_, false)) {

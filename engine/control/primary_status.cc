@@ -153,6 +153,7 @@ StatusSnapshot PrimaryStatus::Take() {
   snapshot.counters.epochs = counters.epochs;
   snapshot.counters.links = counters.links;
   snapshot.counters.kept_logs = counters.kept_logs;
+  snapshot.counters.cleared_logs = counters.cleared_logs;
   snapshot.counters.delta_pages = counters.delta_pages;
   snapshot.counters.delta_bytes = counters.delta_bytes;
   snapshot.counters.total_pages = counters.total_pages;

@@ -99,7 +99,10 @@ struct CounterStatus {
   uint64_t applied_pages = 0;  // Backup only, as the next two.
   uint64_t received_bytes = 0;
   uint64_t turned_away = 0;  // Connections that were not a primary's.
-  uint64_t kept_logs = 0;    // Primary: checkpoints that did not clear the log of dirty pages.
+  // Primary: checkpoints that did not clear the log of dirty pages, and times that such a log was
+  // cleared between two of them.
+  uint64_t kept_logs = 0;
+  uint64_t cleared_logs = 0;
 };
 
 // A whole status, in the past tense: ages count from written_ns.

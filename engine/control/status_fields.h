@@ -98,6 +98,7 @@ void TransferCounters(Io& io, Value& value) {
   io.Field("received_bytes", value.received_bytes);
   io.Field("turned_away", value.turned_away);
   io.Field("kept_logs", value.kept_logs);
+  io.Field("cleared_logs", value.cleared_logs);
 }
 
 template <typename Io, typename Value>

@@ -112,6 +112,9 @@ void PrometheusText::Group::Epochs(const StatusSnapshot& s, const StatusReading&
   Counter("haven_kept_logs_total",
           "Checkpoints that did not clear the log of dirty pages: the guest is spared its faults.",
           s.counters.kept_logs);
+  Counter("haven_cleared_logs_total",
+          "Times that a kept log of dirty pages was cleared between two checkpoints.",
+          s.counters.cleared_logs);
 }
 
 void PrometheusText::Group::Primary(const StatusSnapshot& s) {

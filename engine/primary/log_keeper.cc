@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/primary/log_keeper.h"
 
+#include <algorithm>
+
 namespace haven {
 
 namespace {
-
-// Pages that come in addition to those of one epoch: a quarter, and a few for guests that write
-// next to nothing.
-constexpr uint64_t MostPages(uint64_t first) { return first + first / 4 + 16; }
 
 // Where the guest does something else now, what is in the log says little of the next epoch.
 constexpr uint64_t kSlackBytes = uint64_t{64} << 10;
@@ -15,40 +13,67 @@ constexpr bool SameWork(uint64_t first_bytes, uint64_t bytes) {
   return bytes <= 4 * first_bytes + kSlackBytes && first_bytes <= 4 * bytes + kSlackBytes;
 }
 
-// A row that is shorter has spared less than it has cost.
-constexpr uint32_t kWorthwhile = 3;
+// Too few to say anything of a guest that writes next to nothing.
+constexpr uint64_t kSlackPages = 16;
 
 }  // namespace
 
-bool LogKeeper::Fits(uint64_t pages) const {
-  if (pages > most_pages_) return false;
-  return in_a_row_ == 0 || pages <= MostPages(first_pages_);
+bool LogKeeper::Due() const {
+  if (in_a_row_ <= first_) return false;
+  if (in_vain_ >= kPagesOfAFault * (first_pages_ + 1)) return true;
+  // To go on costs more than it spares.
+  return in_vain_ > first_pages_ + kSlackPages && in_vain_ > kPagesOfAFault * spared_;
 }
 
 void LogKeeper::OnKept(uint64_t pages) {
-  if (in_a_row_++ == 0) first_pages_ = pages;
+  ++in_a_row_;
+  new_pages_ = pages - std::min(pages, pages_);
+  pages_ = pages;
+  if (in_a_row_ <= first_) first_pages_ = pages;
 }
 
 void LogKeeper::OnNotKept() {
   if (in_a_row_ > 0 || Keep()) {
-    EndRun();
+    EndRow(1);
   } else {
     rest_.Rests();
   }
 }
 
-void LogKeeper::EndRun() {
-  if (in_a_row_ < kWorthwhile) {
+void LogKeeper::OnCleared() {
+  if (Due()) {
+    EndRow(2);
+  } else {
+    BeginRow(2);
+  }
+}
+
+void LogKeeper::BeginRow(uint32_t first) {
+  first_ = first;
+  in_a_row_ = 0;
+  in_vain_ = 0;
+  spared_ = 0;
+}
+
+void LogKeeper::EndRow(uint32_t first) {
+  if (kPagesOfAFault * spared_ <= in_vain_) {
     rest_.Begin();
   } else {
     rest_.End();
   }
-  in_a_row_ = 0;
+  BeginRow(first);
 }
 
-void LogKeeper::OnEncoded(uint64_t wire_bytes, bool coded) {
-  if (in_a_row_ == 1) first_bytes_ = wire_bytes;
-  worth_trying_ = coded && (in_a_row_ <= 1 || SameWork(first_bytes_, wire_bytes));
+void LogKeeper::OnEncoded(uint64_t changed_pages, uint64_t wire_bytes, bool coded) {
+  worth_trying_ = coded;
+  if (in_a_row_ <= first_) {
+    first_bytes_ = wire_bytes;
+    return;
+  }
+  const uint64_t changed = std::min(changed_pages, pages_);
+  in_vain_ += pages_ - changed;
+  spared_ += changed - std::min(changed, new_pages_);
+  worth_trying_ = coded && SameWork(first_bytes_, wire_bytes);
 }
 
 }  // namespace haven

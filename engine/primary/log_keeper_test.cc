@@ -11,24 +11,31 @@ constexpr uint64_t kBytes = uint64_t{1} << 20;
 
 class LogKeeperTest : public ::testing::Test {
  protected:
-  // A checkpoint whose log has so many pages; whether it was kept.
-  bool Checkpoint(uint64_t pages, uint64_t bytes = kBytes, bool coded = true) {
+  // A checkpoint whose log has so many pages, all of them changed, or all but some; whether it was
+  // kept.
+  bool Checkpoint(uint64_t pages, uint64_t bytes = kBytes, bool coded = true,
+                  uint64_t unchanged = 0) {
     const bool kept = keeper_.Keep() && keeper_.Fits(pages);
     if (kept) {
       keeper_.OnKept(pages);
     } else {
       keeper_.OnNotKept();
     }
-    keeper_.OnEncoded(bytes, coded);
+    keeper_.OnEncoded(pages - unchanged, bytes, coded);
     return kept;
   }
-  // Of a guest that writes `pages` others in each epoch: how many of so many checkpoints keep it.
+  // Of a guest that writes `pages` others in each epoch, and whose log is cleared as soon as that
+  // is due: how many of so many checkpoints keep it.
   int KeptOfAStream(uint64_t pages, int checkpoints) {
     int kept = 0;
     uint64_t logged = 0;
     for (int i = 0; i < checkpoints; ++i) {
+      if (keeper_.Due()) {
+        keeper_.OnCleared();
+        logged = 0;
+      }
       logged += pages;
-      const bool keeps = Checkpoint(logged);
+      const bool keeps = Checkpoint(logged, kBytes, true, logged - pages);
       kept += keeps ? 1 : 0;
       if (!keeps) logged = 0;
     }
@@ -40,38 +47,65 @@ class LogKeeperTest : public ::testing::Test {
 
 TEST_F(LogKeeperTest, TheFirstCheckpointClears) { EXPECT_FALSE(Checkpoint(500)); }
 
-TEST_F(LogKeeperTest, TheSamePagesAreKeptForABoundedTime) {
+TEST_F(LogKeeperTest, PagesThatChangeEachTimeAreKept) {
+  Checkpoint(500);
+  for (int i = 0; i < 1000; ++i) EXPECT_TRUE(Checkpoint(500)) << i;
+}
+
+TEST_F(LogKeeperTest, ItIsClearedWhenThatHasBecomeAsCheap) {
   Checkpoint(500);
   for (int round = 0; round < 3; ++round) {
-    for (uint32_t i = 0; i < LogKeeper::kMostInARow; ++i) EXPECT_TRUE(Checkpoint(500)) << i;
+    // Each time a tenth of its pages had not changed.
+    uint64_t kept = 0;
+    for (; !keeper_.Due(); ++kept) EXPECT_TRUE(Checkpoint(500, kBytes, true, 50));
+    EXPECT_EQ(kept, 2 + 10 * LogKeeper::kPagesOfAFault);
     EXPECT_FALSE(Checkpoint(500));
+    EXPECT_FALSE(keeper_.Due());
   }
 }
 
-TEST_F(LogKeeperTest, ALogThatGrowsIsCleared) {
+TEST_F(LogKeeperTest, ClearedBetweenCheckpointsTheNextOneKeepsItAtOnce) {
   Checkpoint(500);
-  EXPECT_TRUE(Checkpoint(400));
-  EXPECT_TRUE(Checkpoint(510));
-  EXPECT_FALSE(Checkpoint(520)) << "a quarter more than in the first, and a few";
+  EXPECT_TRUE(Checkpoint(500));
+  while (!keeper_.Due()) EXPECT_TRUE(Checkpoint(500, kBytes, true, 50));
+  keeper_.OnCleared();
+  EXPECT_FALSE(keeper_.Due());
+  // What was dirtied before as well: it says nothing of one epoch, nor of what was in vain.
+  EXPECT_TRUE(Checkpoint(5000, 8 * kBytes, true, 4900));
+  EXPECT_TRUE(Checkpoint(500));
+  for (uint64_t i = 0; i <= 10 * LogKeeper::kPagesOfAFault; ++i) {
+    EXPECT_FALSE(keeper_.Due()) << i;
+    EXPECT_TRUE(Checkpoint(500, kBytes, true, 50)) << i;
+  }
+  EXPECT_TRUE(keeper_.Due());
+}
+
+TEST_F(LogKeeperTest, ABurstDoesNotStayInIt) {
+  Checkpoint(500);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(Checkpoint(500));
+  EXPECT_TRUE(Checkpoint(9000)) << "all of it new, and written";
+  EXPECT_FALSE(keeper_.Due());
+  EXPECT_TRUE(Checkpoint(9000, kBytes, true, 8500));
+  EXPECT_TRUE(keeper_.Due());
 }
 
 TEST_F(LogKeeperTest, WhoWritesNextToNothingMayWriteALittleMore) {
-  Checkpoint(3);
+  Checkpoint(0);
   EXPECT_TRUE(Checkpoint(0));
-  EXPECT_TRUE(Checkpoint(16));
-  EXPECT_FALSE(Checkpoint(17));
+  EXPECT_TRUE(Checkpoint(7));
+  EXPECT_TRUE(Checkpoint(7, kBytes, true, 7));
+  EXPECT_FALSE(keeper_.Due());
+  EXPECT_TRUE(Checkpoint(8, kBytes, true, 7));
+  EXPECT_TRUE(keeper_.Due());
 }
 
 TEST_F(LogKeeperTest, AStreamOfNewPagesIsTriedMoreAndMoreSeldom) {
   Checkpoint(500);
-  EXPECT_LT(KeptOfAStream(500, 1000), 25);
+  EXPECT_LT(KeptOfAStream(500, 1000), 100) << "four of an attempt";
   // It writes the same again: noticed at the next attempt.
   int cleared = 0;
-  for (uint32_t i = 0; i < LogKeeper::kMostRest + LogKeeper::kMostInARow; ++i) {
-    cleared += Checkpoint(500) ? 0 : 1;
-  }
+  for (int i = 0; i < 1000; ++i) cleared += Checkpoint(500) ? 0 : 1;
   EXPECT_LE(cleared, static_cast<int>(LogKeeper::kMostRest));
-  EXPECT_TRUE(keeper_.Keep() || !Checkpoint(500));
 }
 
 TEST_F(LogKeeperTest, WhoIsAlwaysNearTheMarkIsSeldomLookedAtTwice) {
@@ -87,7 +121,7 @@ TEST_F(LogKeeperTest, WhoIsAlwaysNearTheMarkIsSeldomLookedAtTwice) {
 TEST_F(LogKeeperTest, AfterALongRowThereIsNoRest) {
   Checkpoint(500);
   for (int i = 0; i < 5; ++i) EXPECT_TRUE(Checkpoint(500));
-  EXPECT_FALSE(Checkpoint(5000));
+  EXPECT_FALSE(Checkpoint(kMostPages + 1));
   EXPECT_TRUE(Checkpoint(5000));
 }
 
@@ -121,8 +155,8 @@ TEST_F(LogKeeperTest, WhatWasClearedOtherwiseBeginsANewRow) {
   Checkpoint(500);
   EXPECT_TRUE(Checkpoint(500));
   keeper_.OnCleared();
-  EXPECT_TRUE(Checkpoint(5000)) << "the first of its row";
-  EXPECT_TRUE(Checkpoint(6000));
+  EXPECT_TRUE(Checkpoint(4000)) << "the first of its row";
+  EXPECT_TRUE(Checkpoint(8000));
 }
 
 }  // namespace

@@ -172,6 +172,9 @@ class Primary {
   void OnTick(int64_t now_ns);
   int64_t NextWakeNs() const;
 
+  // When the guests are to be stopped for the next epoch; kNever: not known, or as soon as may be.
+  int64_t next_epoch_ns() const { return next_epoch_ns_; }
+
   // What the status shows.
   ProtectionState state(int64_t now_ns) const;
   Role role() const { return role_; }

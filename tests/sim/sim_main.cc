@@ -43,6 +43,7 @@ struct SimTotal {
   uint64_t verified_epochs = 0;
   uint64_t sealed_epochs = 0;
   uint64_t kept_logs = 0;
+  uint64_t cleared_logs = 0;
   uint64_t crashed = 0;
   uint64_t fail_stops = 0;
   uint64_t short_cuts = 0;
@@ -59,6 +60,7 @@ struct SimTotal {
     verified_epochs += result.verified_epochs;
     sealed_epochs += result.sealed_epochs;
     kept_logs += result.kept_logs;
+    cleared_logs += result.cleared_logs;
     crashed += result.crashed ? 1 : 0;
     fail_stops += result.fail_stops;
     short_cuts += result.short_cuts;
@@ -69,14 +71,16 @@ struct SimTotal {
     const auto number = [](uint64_t value) { return static_cast<unsigned long long>(value); };
     std::printf(
         "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu of these verified, and "
-        "%llu sealed, %llu with a dirty log that was kept, %llu packets released, %llu promotions, "
+        "%llu sealed, %llu with a dirty log that was kept, %llu such logs cleared between two "
+        "epochs, %llu packets "
+        "released, %llu promotions, "
         "%llu groups lost with both hosts; "
         "%llu copies lost while they waited, %llu processes died at an event of their own, %llu "
         "calm fail-stops and %llu short cuts\n",
         number(seeds), number(failures), number(epochs), number(coded_epochs),
-        number(verified_epochs), number(sealed_epochs), number(kept_logs), number(released),
-        number(promotions), number(lost), number(copies_lost), number(crashed), number(fail_stops),
-        number(short_cuts));
+        number(verified_epochs), number(sealed_epochs), number(kept_logs), number(cleared_logs),
+        number(released), number(promotions), number(lost), number(copies_lost), number(crashed),
+        number(fail_stops), number(short_cuts));
   }
 };
 
@@ -92,6 +96,7 @@ std::string Implausible(const SimTotal& total) {
   if (total.verified_epochs < seeds * 5) return "too few coded epochs with hashes to verify";
   if (total.sealed_epochs < seeds * 7) return "too few sealed epochs";
   if (total.kept_logs < seeds * 2) return "too few dirty logs were kept";
+  if (total.cleared_logs < seeds / 10) return "too few kept logs were cleared between two epochs";
   if (total.released < seeds * 300) return "too few packets";
   if (total.promotions < seeds / 3) return "too few promotions";
   if (total.lost > seeds / 4) return "too many groups lost";

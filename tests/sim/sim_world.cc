@@ -243,6 +243,7 @@ SimResult SimWorld::Run() {
 void SimWorld::CountEpochs(const PrimaryDriver& driver) {
   result_.epochs += driver.counters().epochs;
   result_.kept_logs += driver.counters().kept_logs;
+  result_.cleared_logs += driver.counters().cleared_logs;
   if (config_.sealed) result_.sealed_epochs += driver.counters().epochs;
   if (driver.codec() == nullptr) return;
   const CodecReport report = driver.codec()->Report();

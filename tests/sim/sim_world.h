@@ -26,7 +26,8 @@ struct SimResult {
   uint64_t coded_epochs = 0;
   uint64_t verified_epochs = 0;  // Of these, with hashes beside the bytes.
   uint64_t sealed_epochs = 0;
-  uint64_t kept_logs = 0;  // Checkpoints that did not clear the log of dirty pages.
+  uint64_t kept_logs = 0;     // Checkpoints that did not clear the log of dirty pages.
+  uint64_t cleared_logs = 0;  // Such logs that were cleared between two checkpoints.
   uint64_t copies_lost = 0;
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
   bool crashed = false;     // The process that the seed names died at the event it names.
