@@ -62,7 +62,7 @@ class Measure:
         world, host = self._world, self._host
         # The guest is slow to take a command: what it takes meanwhile counts for nothing.
         ticker = f"/tmp/guest_ticker {_GAP_MS} {self._seconds} {world.ticks_per_ms}"
-        world.guest.shell(world.pair.c, f"{ticker} </dev/null >/tmp/ticks 2>&1 &")
+        world.guest.shell(world.pair.c, f"{ticker} </dev/null >/tmp/ticks 2>&1 &", timeout_s=_WAIT_S)
         cpu = [_cpu_s(host), _cpu_s(self._other)]
         wire = world.pair.lab.hub.counters(*self._wire)["bytes"]
         begun_s = time.time()
@@ -72,7 +72,8 @@ class Measure:
         self.cpu_s, self.other_cpu_s = (_cpu_s(each) - before for each, before in zip((host, self._other), cpu))
         self._take_states(watched.out)
         self.rate = self.checkpoints / self._seconds
-        said = world.guest.shell(world.pair.c, "while ! grep -q end /tmp/ticks; do sleep 0.2; done; cat /tmp/ticks").split()
+        ended = "while ! grep -q end /tmp/ticks; do sleep 0.2; done; cat /tmp/ticks"
+        said = world.guest.shell(world.pair.c, ended, timeout_s=_WAIT_S).split()
         gaps = sorted((float(word) for word in said[2:] if word.replace(".", "").isdigit()), reverse=True)
         # As many as there were checkpoints: the whole pause of each. A shorter one is not told, and not taken for none.
         self.gaps_ms = (gaps + [_GAP_MS] * self.checkpoints)[: self.checkpoints]
