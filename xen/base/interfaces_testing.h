@@ -80,6 +80,7 @@ class FakeDomainControl final : public XenDomainControl {
     return absl::OkStatus();
   }
   absl::StatusOr<std::span<const uint64_t>> LogDirtyClean(bool stopped) override {
+    if (failing_clean > 0 && --failing_clean == 0) return absl::InternalError("EFAULT");
     HAVEN_ASSIGN_OR_RETURN(const std::span<const uint64_t> dirty, LogDirtyPeek(stopped));
     std::fill(log.begin(), log.end(), false);
     return dirty;
@@ -154,6 +155,7 @@ class FakeDomainControl final : public XenDomainControl {
   bool logging = false;
   bool markable = true;    // False: marks get lost.
   bool no_memory = false;  // The log could not be kept, until it is turned off.
+  int failing_clean = 0;   // The call of LogDirtyClean that fails, counted from now; 0: none.
   std::vector<bool> log;
   uint64_t miscounted = 0;  // By so much LogDirtyCount is wrong.
   std::vector<uint64_t> words;

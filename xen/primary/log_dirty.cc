@@ -72,6 +72,7 @@ absl::StatusOr<uint64_t> LogDirty::Count() {
 
 absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped, After after) {
   HAVEN_RETURN_IF_ERROR(CheckEnabled());
+  if (!lost_.empty()) return Restart(lost_);
   const bool keep = after == After::kKeep;
   const absl::StatusOr<std::span<const uint64_t>> words =
       keep ? control_.LogDirtyPeek(stopped) : control_.LogDirtyClean(stopped);
@@ -85,20 +86,23 @@ absl::Status LogDirty::Fetch(std::span<uint64_t> bitmap, bool stopped, After aft
   return keep ? absl::OkStatus() : control_.MarkDirty(canary_);
 }
 
-// Off and on again, also if it is on: a log that had no memory once stays useless until then.
-absl::Status LogDirty::Restart(const std::string& cause) {
-  ++losses_;
+// Off and on again, also if it is on: a log that had no memory once stays useless until then. If
+// that fails half-way the next log may look whole: the loss is remembered until it is told.
+absl::Status LogDirty::Restart(std::string cause) {
+  if (lost_.empty()) ++losses_;
+  lost_ = std::move(cause);
   HAVEN_RETURN_IF_ERROR(control_.LogDirtyOff());
   const absl::Status on = control_.LogDirtyOn();
   if (!on.ok() && !absl::IsAlreadyExists(on)) return on;
   HAVEN_RETURN_IF_ERROR(Start());
-  return absl::AbortedError(absl::StrCat("guest ", guest_,
-                                         ": its log of dirty pages has lost some: ", cause,
-                                         "; every page is sent again"));
+  return absl::AbortedError(absl::StrCat(
+      "guest ", guest_, ": its log of dirty pages has lost some: ", std::exchange(lost_, ""),
+      "; every page is sent again"));
 }
 
 void LogDirty::Disable() {
   if (!std::exchange(enabled_, false)) return;
+  lost_.clear();
   const absl::Status off = control_.LogDirtyOff();
   if (!off.ok() && !absl::IsNotFound(off)) {
     HAVEN_LOG(kWarning, "xen") << "guest=" << guest_ << " " << std::string(off.message());

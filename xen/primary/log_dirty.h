@@ -53,7 +53,7 @@ class LogDirty {
  private:
   absl::Status CheckEnabled() const;
   absl::Status Start();
-  absl::Status Restart(const std::string& cause);
+  absl::Status Restart(std::string cause);
   bool Marked(std::span<const uint64_t> words) const;
 
   XenDomainControl& control_;
@@ -62,6 +62,7 @@ class LogDirty {
   const uint64_t canary_;
   bool enabled_ = false;
   uint64_t losses_ = 0;
+  std::string lost_;  // Why frames are missing of which nobody was told yet.
 };
 
 }  // namespace haven

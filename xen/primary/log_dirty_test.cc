@@ -48,6 +48,19 @@ TEST_F(LogDirtyTest, FramesAppearOnceAndAreOredIn) {
   EXPECT_FALSE(Dirty(3));
 }
 
+// Off and on, and then the log can not be emptied: it looks whole, and what was lost is not in it.
+TEST_F(LogDirtyTest, ALossIsToldAlsoIfItsMendingFailsHalfWay) {
+  ASSERT_TRUE(log_.Enable(false).ok());
+  Steal();
+  control_.failing_clean = 2;  // The fetch's own is the first.
+  const absl::Status half = Fetch();
+  EXPECT_FALSE(half.ok());
+  EXPECT_FALSE(absl::IsAborted(half)) << half;
+  EXPECT_TRUE(absl::IsAborted(FetchAndKeep()));
+  EXPECT_EQ(log_.losses(), 1u);
+  EXPECT_TRUE(Fetch().ok()) << "told once";
+}
+
 TEST_F(LogDirtyTest, AKeptLogGrowsUntilItIsCleared) {
   ASSERT_TRUE(log_.Enable(false).ok());
   control_.log[3] = true;
