@@ -51,6 +51,22 @@ bool IsScriptOrUnset(const Json& value) {
   return !name.empty() && name.front() != '.' && IsPlain(std::string(name), "-_.");
 }
 
+// What may be said of an HVM guest in its own part as well.
+void CheckProcessor(const Json& build, Reasons& reasons) {
+  const Json& hvm = ConfigAt(build, "type.hvm");
+  for (const Json* const object : {&build, &hvm}) {
+    WantOff(*object, "nested_hvm",
+            "it may run guests of its own, whose state can not be copied: start it with "
+            "nestedhvm=0",
+            reasons);
+  }
+  Want(IsOneOf(ConfigAt(build, "altp2m"), {"disabled"}) &&
+           IsOneOf(ConfigAt(hvm, "altp2m"), {"False", "<default>"}),
+       "it has alternate views of its memory, which can not be tracked: start it with "
+       "altp2m=\"disabled\"",
+       reasons);
+}
+
 void CheckBuild(const Json& build, bool hvm, Reasons& reasons) {
   std::set<std::string> known = KnownOfBuild();
   // A copy is never booted by it, nor is its output asked for here.
@@ -63,6 +79,7 @@ void CheckBuild(const Json& build, bool hvm, Reasons& reasons) {
           "its device model is in a domain of its own: start it with "
           "device_model_stubdomain_override=0",
           reasons);
+  CheckProcessor(build, reasons);
   if (hvm) return;
   const Json& bootloader = ConfigAt(build, "bootloader");
   Want(IsPlain(bootloader, "-_.+"),

@@ -32,7 +32,7 @@ std::string TextAt(const Json& object, const char* name) {
 
 bool IsFlagUp(const Json& object, const char* name) {
   const Json& flag = ConfigAt(object, name);
-  return !IsUnset(flag) && flag != 0 && flag != false;
+  return !flag.is_null() && flag != 0 && flag != false;
 }
 
 bool IsUnset(const Json& value) {

@@ -41,20 +41,6 @@ void CheckProgram(const Json& build, Reasons& reasons) {
   }
 }
 
-void CheckProcessor(const Json& build, const Json& hvm, Reasons& reasons) {
-  for (const Json* const object : {&build, &hvm}) {
-    WantOff(*object, "nested_hvm",
-            "it may run guests of its own, whose state can not be copied: start it with "
-            "nestedhvm=0",
-            reasons);
-  }
-  Want(IsOneOf(ConfigAt(build, "altp2m"), {"disabled"}) &&
-           IsOneOf(ConfigAt(hvm, "altp2m"), {"False", "<default>"}),
-       "it has alternate views of its memory, which can not be tracked: start it with "
-       "altp2m=\"disabled\"",
-       reasons);
-}
-
 void CheckScreen(const Json& hvm, Reasons& reasons) {
   Want(IsOneOf(ConfigAt(ConfigAt(hvm, "vga"), "kind"), {"none", "std", "cirrus"}),
        "its graphics card is none whose state is known: start it with vga=\"std\", \"cirrus\" or "
@@ -134,7 +120,6 @@ std::vector<std::string> ReasonsAgainstHvm(const Json& config) {
   CheckAnyGuest(config, true, reasons);
   CheckKnown(hvm, KnownOfHvm(), reasons);
   CheckProgram(build, reasons);
-  CheckProcessor(build, hvm, reasons);
   CheckScreen(hvm, reasons);
   CheckDevices(hvm, reasons);
   CheckLists(config, reasons);

@@ -218,6 +218,8 @@ TEST(PvhConfigTest, WhatTheToolstackWouldRunReadOrConnectToIsAReason) {
       {"/b_info/bootloader", "../sh"},
       {"/b_info/bootloader_args", {"x"}},
       {"/b_info/device_tree", "/x"},
+      {"/b_info/altp2m", "external"},
+      {"/b_info/nested_hvm", "True"},
       {"/b_info/irqs", {3}},
       {"/b_info/kernel", 7},
       {"/b_info/of_a_later_xen", "x"},

@@ -76,10 +76,25 @@ void CheckDevices(const Json& config, bool unsafe_disk, std::vector<std::string>
   }
 }
 
+// Without what a backup may have its own words for (xen/backup/replica_options.h).
+Json WithoutMapped(Json config) {
+  const auto drop = [](Json& object, const char* name) {
+    if (object.is_object()) object.erase(name);
+  };
+  if (config.contains("c_info")) drop(config["c_info"], "name");
+  const std::pair<const char*, const char*> mapped[] = {{"nics", "bridge"}, {"disks", "pdev_path"}};
+  for (const auto& [list, name] : mapped) {
+    if (!config.contains(list) || !config[list].is_array()) continue;
+    for (Json& element : config[list]) drop(element, name);
+  }
+  return config;
+}
+
 // What its copy's host asks of the configuration is asked here already, so that the guest's owner
 // hears of it before anything is sent.
-void CheckConfig(const XenGuestFacts& facts, const Json& config,
+void CheckConfig(const XenGuestFacts& facts, const Json& listed,
                  std::vector<std::string>& reasons) {
+  const Json config = WithoutMapped(listed);
   const bool hvm = TextAt(ConfigAt(config, "c_info"), "type") == "hvm";
   // The configuration does not name the usual one.
   if (hvm && facts.device_model != "qemu_xen") {
@@ -113,7 +128,7 @@ absl::Status CheckProtectable(const XenGuestFacts& facts, const XenRefusalOption
   const Json config = Json::parse(facts.config_json, nullptr, /*allow_exceptions=*/false);
   if (config.is_object()) {
     CheckDevices(config, options.unsafe_disk, reasons);
-    // None of it would help a PV guest.
+    // As another type a PV guest has another configuration.
     if (facts.status.hvm) CheckConfig(facts, config, reasons);
     CheckMemory(facts, config, reasons);
   } else {

@@ -134,6 +134,20 @@ TEST(Refusals, WhatABackupWouldRefuseIsRefusedHere) {
   EXPECT_THAT(Reason(facts), Not(HasSubstr("device_model"))) << "what helps it is another type";
 }
 
+TEST(Refusals, WhatABackupCanMapIsForItToJudge) {
+  const XenGuestFacts facts = With(R"({"c_info":{"type":"pvh","name":"web#1"},
+      "nics":[{"bridge":"a b"}],"disks":[{"vdev":"xvda","pdev_path":"rbd:pool/image"}]})");
+  EXPECT_TRUE(CheckProtectable(facts, {}).ok()) << CheckProtectable(facts, {});
+  EXPECT_THAT(Reason(With(R"({"disks":[{"vdev":"xvda","script":"/tmp/x"}]})")),
+              HasSubstr("/etc/xen/scripts"));
+}
+
+TEST(Refusals, WhatSaysNothingClearlyCountsAsWritable) {
+  for (const char* writable : {"\"\"", "{}", "[]", "\"False\""}) {
+    EXPECT_TRUE(WritesDisks(absl::StrCat(R"({"disks":[{"readwrite":)", writable, "}]}")));
+  }
+}
+
 XenGuestFacts Hvm() {
   XenGuestFacts facts = With(R"({"c_info":{"type":"hvm","name":"g1"},
                                  "b_info":{"max_vcpus":2,"type.hvm":{"vga":{"kind":"none"}}}})");
