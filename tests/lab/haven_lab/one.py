@@ -42,12 +42,12 @@ def run(plan):
             except Exception as error:  # pylint: disable=broad-except
                 report.fail(error)
                 say(traceback.format_exc())
+            if plan["keep"] or not report.passed:
+                lab.collect(results)
             if not report.passed:
                 for host in lab.hosts:
                     for line in host.broken_guests():
                         report.step(f"{host.name}: {line}")
-            if plan["keep"] or not report.passed:
-                lab.collect(results)
             over_s = time.monotonic()
         report.figure("fixed cost of the hosts", lab.start_s + time.monotonic() - over_s, "s")
     except Exception as error:  # pylint: disable=broad-except

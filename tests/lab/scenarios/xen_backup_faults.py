@@ -75,7 +75,7 @@ class Faults:
         self._visible.check("in the end")
 
     def goes_on(self, what):
-        self._client.check_goes_on(self._report, f"{what}: the guest and its client go on")
+        self._client.goes_on(self._report, f"{what}: the guest and its client go on")
         self._visible.check(what)
 
     def protected(self, what, host=None):

@@ -89,7 +89,7 @@ class Deaths:
         self._report.check(f"its QEMU runs on {host.name}", True, self._pair.wait_for(look, "its QEMU to run"))
 
     def _goes_on(self, what):
-        self._client.check_goes_on(self._report, f"{what}: the guest and its client go on")
+        self._client.goes_on(self._report, f"{what}: the guest and its client go on")
         self._visible.check(what)
 
     def _protected(self, what, host):

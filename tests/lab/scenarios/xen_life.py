@@ -44,7 +44,7 @@ class Life:
         self._pair.wait_until_protected(_EPOCHS, host)
 
     def _goes_on(self, what):
-        self._client.check_goes_on(self._report, what)
+        self._client.goes_on(self._report, what)
         self._visible.check(what)
 
     def engine_dies(self):
