@@ -41,6 +41,7 @@ enum class Mutant {
   kForgetDeadline,          // An attempt at a session has no deadline.
   kKeepLostCopy,            // A lost copy is offered to session after session.
   kGiveUpAtOnce,            // A lost copy goes although the register may still come to name it.
+  kForgetCleared,           // What a log had when it was cleared between two epochs is forgotten.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

@@ -100,7 +100,7 @@ void PrimaryDriver::Poll() {
 
 // What comes soon is taken along: from then on they come together, and wake the thread once.
 void PrimaryDriver::RunTimers(int64_t now_ns) {
-  if (now_ns >= clear_ns_ && MarkApplies()) ClearLogs();
+  if (now_ns >= clear_ns_ && MayClearLogs()) ClearLogs(now_ns);
   if (now_ns < std::min({next_life_ns_, next_beat_ns_, next_mark_ns_})) return;
   if (now_ns >= next_life_ns_ - options_.life_check_ns / 4) CheckLife(now_ns);
   if (now_ns >= next_mark_ns_ - mark_interval_ns_ / 4) CheckMark(now_ns);
@@ -109,7 +109,8 @@ void PrimaryDriver::RunTimers(int64_t now_ns) {
 
 int64_t PrimaryDriver::NextWakeNs() const {
   int64_t wake = std::min({primary_.NextWakeNs(), next_life_ns_, next_beat_ns_});
-  if (MarkApplies()) wake = std::min({wake, next_mark_ns_, clear_ns_});
+  if (MarkApplies()) wake = std::min(wake, next_mark_ns_);
+  if (MayClearLogs()) wake = std::min(wake, clear_ns_);
   return wake;
 }
 
@@ -377,8 +378,8 @@ uint64_t PrimaryDriver::DirtyMark() const {
   return uint64_t{builder_->max_slots()} * builder_->slot_bytes() / kPageBytes / 2;
 }
 
-// What the next epoch would carry. The logs are only looked at: after each fetch the guests fault
-// again on all that they write, so an epoch fetches once, at its end.
+// What the next epoch would carry. The logs are only looked at: after each that is cleared the
+// guests fault again on all that they write.
 absl::StatusOr<uint64_t> PrimaryDriver::CountDirty(uint64_t mark) {
   uint64_t logged = 0;
   for (Domain* domain : domains_) {
@@ -387,7 +388,8 @@ absl::StatusOr<uint64_t> PrimaryDriver::CountDirty(uint64_t mark) {
   }
   const uint64_t pending = sets_->CountPending();
   if (pending == 0 || pending + logged < mark) return pending + logged;
-  // A failed epoch's pages that were dirtied again count twice; only a fetch tells which.
+  // Pages of a failed epoch, or of a log that was cleared since the last one, count twice if they
+  // were dirtied again; only a fetch tells which.
   HAVEN_RETURN_IF_ERROR(FetchAndClear().status);
   return sets_->CountPending();
 }

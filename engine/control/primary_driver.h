@@ -161,7 +161,8 @@ class PrimaryDriver : private PrimaryActions {
   FetchResult FetchAndClear();
   FetchResult FetchForCheckpoint();
   void PlanClearing();
-  void ClearLogs();
+  bool MayClearLogs() const;
+  void ClearLogs(int64_t now_ns);
   uint64_t DirtyMark() const;
   void RunTimers(int64_t now_ns);
   void CheckMark(int64_t now_ns);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/mutant.h"
 #include "engine/control/primary_driver.h"
 
 namespace haven {
@@ -60,24 +61,42 @@ FetchResult PrimaryDriver::FetchLogs(EpochBuilder::Log log) {
 }
 
 FetchResult PrimaryDriver::FetchAndClear() {
-  log_keeper_.OnCleared();
-  return FetchLogs(EpochBuilder::Log::kClear);
+  clear_ns_ = kNever;
+  FetchResult fetched = FetchLogs(EpochBuilder::Log::kClear);
+  if (fetched.status.ok()) log_keeper_.OnCleared();
+  return fetched;
 }
 
 // Halfway to the next checkpoint: the guests have gone on by now, and will have faulted on what
 // they write before they are stopped again.
 void PrimaryDriver::PlanClearing() {
   clear_ns_ = kNever;
-  if (!log_keeper_.Due() || primary_.next_epoch_ns() == kNever) return;
+  if (!log_keeper_.ClearBetween() || primary_.next_epoch_ns() == kNever) return;
   const int64_t now_ns = clock_.NowNs();
-  clear_ns_ = now_ns + std::max<int64_t>(primary_.next_epoch_ns() - now_ns, 0) / 2;
+  clear_ns_ = now_ns + (primary_.next_epoch_ns() - now_ns) / 2;
 }
 
-void PrimaryDriver::ClearLogs() {
-  clear_ns_ = kNever;
+// Not while an epoch is on its way, whose acknowledgement would wait for this.
+bool PrimaryDriver::MayClearLogs() const {
+  return clear_ns_ != kNever && MarkApplies() && primary_.epoch_in_flight() == kNoEpoch;
+}
+
+void PrimaryDriver::ClearLogs(int64_t now_ns) {
+  const int64_t planned_ns = std::exchange(clear_ns_, kNever);
+  // Too late, and the guests would fault while they are stopped: the checkpoint sees to it.
+  const int64_t next_ns = primary_.next_epoch_ns();
+  if (next_ns == kNever || now_ns > planned_ns + (next_ns - planned_ns) / 2) return;
   // What can not be fetched the next checkpoint meets again, and acts on it.
   const FetchResult fetched = FetchAndClear();
-  if (fetched.status.ok()) ++counters_.cleared_logs;
+  if (!fetched.status.ok()) {
+    last_error_ = fetched.status;
+    return;
+  }
+  ++counters_.cleared_logs;
+  for (size_t i = 0; i < domains_.size() && HAVEN_MUTANT(kForgetCleared); ++i) {
+    const std::span<uint64_t> pending = sets_->Pending(i);
+    std::fill(pending.begin(), pending.end(), 0);
+  }
 }
 
 FetchResult PrimaryDriver::FetchForCheckpoint() {

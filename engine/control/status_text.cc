@@ -102,7 +102,8 @@ void AppendEpochs(std::string* out, const StatusSnapshot& s, const StatusReading
   Line(out, "output", output);
   Line(out, "total",
        absl::StrCat(s.counters.epochs, " epochs (", s.counters.kept_logs,
-                    " without clearing the log), ", s.counters.total_pages, " pages (",
+                    " without clearing the log, which was cleared ", s.counters.cleared_logs,
+                    " times in between), ", s.counters.total_pages, " pages (",
                     s.counters.zero_pages, " zero), ", HumanBytes(s.counters.wire_bytes), ", ",
                     s.counters.links, " links, last re-arm ", s.counters.delta_pages, " pages, ",
                     HumanBytes(s.counters.delta_bytes)));

@@ -15,14 +15,17 @@ constexpr bool SameWork(uint64_t first_bytes, uint64_t bytes) {
 
 // Too few to say anything of a guest that writes next to nothing.
 constexpr uint64_t kSlackPages = 16;
+// More pages than this are not those of the same work.
+constexpr uint64_t MostPages(uint64_t first) { return 4 * first + kSlackPages; }
 
 }  // namespace
 
 bool LogKeeper::Due() const {
   if (in_a_row_ <= first_) return false;
   if (in_vain_ >= kPagesOfAFault * (first_pages_ + 1)) return true;
+  if (in_a_row_ >= kMostInARow || pages_ > MostPages(first_pages_)) return true;
   // To go on costs more than it spares.
-  return in_vain_ > first_pages_ + kSlackPages && in_vain_ > kPagesOfAFault * spared_;
+  return in_vain_ > first_pages_ + kSlackPages && !Worthwhile();
 }
 
 void LogKeeper::OnKept(uint64_t pages) {
@@ -37,11 +40,12 @@ void LogKeeper::OnNotKept() {
     EndRow(1);
   } else {
     rest_.Rests();
+    BeginRow(1);
   }
 }
 
 void LogKeeper::OnCleared() {
-  if (Due()) {
+  if (ClearBetween()) {
     EndRow(2);
   } else {
     BeginRow(2);
@@ -56,10 +60,10 @@ void LogKeeper::BeginRow(uint32_t first) {
 }
 
 void LogKeeper::EndRow(uint32_t first) {
-  if (kPagesOfAFault * spared_ <= in_vain_) {
-    rest_.Begin();
-  } else {
+  if (Worthwhile()) {
     rest_.End();
+  } else {
+    rest_.Begin();
   }
   BeginRow(first);
 }

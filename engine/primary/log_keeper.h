@@ -15,9 +15,11 @@ namespace haven {
 // writes in one epoch it writes in the next as well. A log that is kept spares it these faults. The
 // price are pages that are copied and compared although nobody has written them again. So it is
 // kept until what was copied in vain since it was cleared costs as much as to clear it, which is
-// never more than twice as dear as to know in advance (the rule of ski rental). Then it is cleared
-// between two checkpoints, where the guest pays a page at a time, and not while it stops and goes
-// on. Only where pages are coded: there a page without a change is not sent. Not thread-safe.
+// never more than twice as dear as to know in advance (the rule of ski rental). The codec tells
+// what had changed, but for pages that it has not seen before: so a log is not kept for ever, nor
+// when it has grown a lot. Then it is cleared between two checkpoints, where the guest pays a page
+// at a time, and not while it stops and goes on. Only where pages are coded: there a page without a
+// change is not sent. Not thread-safe.
 class LogKeeper {
  public:
   // Pages copied in vain that cost the guest as much as a fault: it stands still for the copy of
@@ -26,6 +28,8 @@ class LogKeeper {
   // A guest whom a kept log spares nothing gets it cleared each time for so many checkpoints, twice
   // as many after each further attempt in vain.
   static constexpr uint32_t kMostRest = 64;
+  // Checkpoints that keep it without its being cleared.
+  static constexpr uint32_t kMostInARow = 100;
 
   // The log is cleared at more than `most_pages`: a kept one counts from the beginning against the
   // mark at which an epoch is closed early.
@@ -35,8 +39,9 @@ class LogKeeper {
   bool Keep() const { return worth_trying_ && rest_.over() && !Due(); }
   // Whether it may stay, with so many pages in it. If not, the checkpoint clears it after all.
   bool Fits(uint64_t pages) const { return pages <= most_pages_; }
-  // Whether it has been kept long enough: to be cleared at the next opportunity.
-  bool Due() const;
+  // Whether it has been kept for long enough and is worth being kept again: to be cleared before
+  // the next checkpoint. One that is not worth it the checkpoint clears.
+  bool ClearBetween() const { return Due() && Worthwhile(); }
 
   // A checkpoint has fetched `pages` from the logs and left them as they were.
   void OnKept(uint64_t pages);
@@ -44,10 +49,14 @@ class LogKeeper {
   void OnNotKept();
   // It was encoded; so many pages of it had changed. `coded`: by the codec.
   void OnEncoded(uint64_t changed_pages, uint64_t wire_bytes, bool coded);
-  // The logs were cleared between two checkpoints. The next one has what was in them, too.
+  // The logs were cleared by something else than a checkpoint: the next one has what was in them,
+  // too.
   void OnCleared();
 
  private:
+  bool Due() const;
+  // The row has spared more than it has cost.
+  bool Worthwhile() const { return kPagesOfAFault * spared_ > in_vain_; }
   void BeginRow(uint32_t first);
   void EndRow(uint32_t first);
 

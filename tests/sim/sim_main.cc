@@ -72,9 +72,7 @@ struct SimTotal {
     std::printf(
         "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu of these verified, and "
         "%llu sealed, %llu with a dirty log that was kept, %llu such logs cleared between two "
-        "epochs, %llu packets "
-        "released, %llu promotions, "
-        "%llu groups lost with both hosts; "
+        "epochs, %llu packets released, %llu promotions, %llu groups lost with both hosts; "
         "%llu copies lost while they waited, %llu processes died at an event of their own, %llu "
         "calm fail-stops and %llu short cuts\n",
         number(seeds), number(failures), number(epochs), number(coded_epochs),
@@ -149,6 +147,7 @@ constexpr NamedMutant kMutants[] = {
     {"forget-deadline", Mutant::kForgetDeadline},
     {"keep-lost-copy", Mutant::kKeepLostCopy},
     {"give-up-at-once", Mutant::kGiveUpAtOnce},
+    {"forget-cleared", Mutant::kForgetCleared},
 };
 
 // False: nothing is left to run.
