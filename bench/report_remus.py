@@ -16,6 +16,7 @@ _ROWS = (
     (": suspended to resumed, p50", "ms", "at most 0.2"),
     (": suspended to resumed, p99", "ms", "at most 0.2"),
     (": gap of the guest's ticker, p50", "ms", "at most 0.6"),
+    (": gap of the guest's ticker, p90", "ms", "at most 0.6"),
     (": gap of the guest's ticker, longest", "ms", "at most 0.6"),
     (", without a break: checkpoints", "/s", ""),
     (": client", "answers/s", ""),
@@ -93,7 +94,7 @@ def remus_chart(results):
     figures = next(iter(results.values()))
     bars = "".join(
         f'"{name}" {figures["haven-engine" + key]} {figures["xl remus" + key]}\n'
-        for name, key in (("stopped, p50", _ROWS[0][0]), ("p99", _ROWS[1][0]), ("whole gap, p50", _ROWS[2][0]))
+        for name, key in (("stopped, p50", _ROWS[0][0]), ("p99", _ROWS[1][0]), ("whole gap, p50", _ROWS[2][0]), ("longest", _ROWS[4][0]))
     )
     points = "".join(f"{size} {values[_DECISIONS[0]]} {values[_DECISIONS[1]]}\n" for size, values in results.items())
     return (
