@@ -9,6 +9,7 @@ import tempfile
 import threading
 import types
 import unittest
+from unittest import mock
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "..", "bench")]
@@ -23,6 +24,7 @@ from haven_lab.parts import Parts
 from haven_lab.report import CheckFailed, Report
 from haven_lab.visible import Visible
 from haven_lab.wait import DeadlineExceeded, Signal, wait_until
+from haven_lab.xen_guest import tells_of_broken_emulation
 from scenarios import rdma_failover
 
 
@@ -260,10 +262,12 @@ class VisibleTest(unittest.TestCase):
         hub = types.SimpleNamespace(source=self.source)
         lab = types.SimpleNamespace(hub=hub, host=hosts.get)
         pair = types.SimpleNamespace(
-            lab=lab, other=lambda host: hosts["b" if host.name == "a" else "a"], event_times=lambda _, events: [event["at"] for event in events]
+            a=hosts["a"], b=hosts["b"], lab=lab, other=lambda host: hosts["b" if host.name == "a" else "a"], event_times=lambda _, events: [event["at"] for event in events]
         )
         self.report = Report("trial", lambda _: None)
-        self.visible = Visible(pair, self.report)
+        self.seen["b"] = 0.5  # Of an earlier guest.
+        with mock.patch("time.time", return_value=1.0):
+            self.visible = Visible(pair, self.report)
 
     def source(self, port, _):
         name = port.split(".")[0]
@@ -280,9 +284,25 @@ class VisibleTest(unittest.TestCase):
             self.visible.check("too late")
 
     def test_a_copy_that_only_waits_must_be_silent(self):
-        self.seen.update(a=2.0, b=1.0)
+        self.seen.update(a=2.0, b=1.5)
         with self.assertRaisesRegex(CheckFailed, "only the copy on a can be seen"):
             self.visible.check("at first")
+
+
+class BrokenEmulationTest(unittest.TestCase):
+    TWICE = (
+        "[  531.857347]  sysvec_xen_hvm_callback+0xa/0x90\n"
+        "[  531.857415]  asm_sysvec_xen_hvm_callback+0x16/0x20\n"
+        "[  531.857475] RIP: 0010:asm_sysvec_xen_hvm_callback+0x0/0x20\n"
+    )
+
+    def test_an_interrupt_at_the_first_instruction_of_its_own_handler(self):
+        self.assertTrue(tells_of_broken_emulation(f"tick 160\n[  531.761266] BUG: ENTRY_TRAMPOLINE stack guard page was hit\n{self.TWICE}"))
+
+    def test_no_other_death_is_the_emulators(self):
+        others = (self.TWICE.replace("+0x0/", "+0x16/"), self.TWICE.replace("0010:asm_", "0010:exc_"))
+        for said in ("", "tick 1\n", "Kernel panic - not syncing: Fatal exception in interrupt\n", *others):
+            self.assertFalse(tells_of_broken_emulation(said), said)
 
 
 class RemoteTest(unittest.TestCase):

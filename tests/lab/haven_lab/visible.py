@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which copy of a guest can be seen: the hub notes at which port the frames of its NIC come into the guests' network."""
 
+import time
+
 from haven_lab.wait import wait_until
 from haven_lab.xen_guest import MAC
 
@@ -14,8 +16,8 @@ class Visible:
         self._pair = pair
         self._report = report
         self._owner = "a"
-        self._since_s = 0.0  # Another copy has been promoted then, by time.time(). Of the first one nothing had come before.
-        self._announced = {"a": 0, "b": 0}
+        self._since_s = time.time()  # This copy was promoted then, or, the first one, has not been started before.
+        self._announced = {host.name: self._from(host)["reverse_arps"] for host in (pair.a, pair.b)}
 
     def promoted(self, owner, events):
         """A copy was promoted, by these events of its host: the network is told, and sees no other from then on."""
