@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -15,6 +14,7 @@
 
 #include "xen/backup/fake_incoming_qemu_testing.h"
 #include "xen/base/formats_testing.h"
+#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {
@@ -28,15 +28,7 @@ class HeldDeviceModelTest : public ::testing::Test {
  protected:
   void SetUp() override {
     signal(SIGPIPE, SIG_IGN);
-    // A socket's path must be short.
-    char folder[] = "/tmp/haven_test_XXXXXX";
-    ASSERT_NE(mkdtemp(folder), nullptr);
-    folder_ = folder;
     files_ = {folder_ / "qemu-resume.7", folder_ / "qmp", folder_ / "log"};
-  }
-  void TearDown() override {
-    qemu_.reset();
-    fs::remove_all(folder_);
   }
 
   // What the toolstack does with EMULATOR_CONTEXT.
@@ -67,7 +59,8 @@ class HeldDeviceModelTest : public ::testing::Test {
     return *std::move(held);
   }
 
-  fs::path folder_;
+  const ShortFolder temporary_;
+  const fs::path folder_ = temporary_.path();
   DeviceModelFiles files_;
   bool ended_ = false;
   std::optional<FakeIncomingQemu> qemu_;

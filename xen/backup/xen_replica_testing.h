@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -30,6 +29,7 @@
 #include "xen/backup/guest_config.h"
 #include "xen/backup/migration_stream.h"
 #include "xen/base/formats_testing.h"
+#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 
@@ -37,10 +37,6 @@ class XenReplicaTest : public ::testing::Test {
  protected:
   void SetUp() override {
     signal(SIGPIPE, SIG_IGN);
-    // A socket's path must be short.
-    char folder[] = "/tmp/haven_test_XXXXXX";
-    ASSERT_NE(mkdtemp(folder), nullptr);
-    folder_ = folder;
     world_->folder = folder_;
     world_->made = folder_ / "made";
     world_->unmade = folder_ / "unmade";
@@ -58,11 +54,6 @@ class XenReplicaTest : public ::testing::Test {
     options_.build_timeout = absl::Seconds(20);
     options_.destroy_timeout = absl::Seconds(20);
   }
-  void TearDown() override {
-    qemu_.reset();
-    std::filesystem::remove_all(folder_);
-  }
-
   // The guest is one with a device model from here on. The copy's is of this manner, and starts
   // when the toolstack starts it.
   void MakeHvm(FakeIncomingQemuManner manner = {}) {
@@ -129,7 +120,8 @@ class XenReplicaTest : public ::testing::Test {
     return text.str();
   }
 
-  std::filesystem::path folder_;
+  const ShortFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
   const std::shared_ptr<FakeHostWorld> world_ = std::make_shared<FakeHostWorld>();
   XenDescription description_;
   HelloDomain hello_;

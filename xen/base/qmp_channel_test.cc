@@ -7,7 +7,6 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <memory>
@@ -21,6 +20,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "xen/base/fake_qemu_testing.h"
+#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {
@@ -35,13 +35,6 @@ TimeLimit None() { return TimeLimit(absl::ZeroDuration()); }
 
 class QmpChannelTest : public ::testing::Test {
  protected:
-  // Bazel's folder of a test has too long a name for a socket's path.
-  QmpChannelTest() : folder_("/tmp/haven-qmp.XXXXXX") {
-    HAVEN_CHECK(mkdtemp(folder_.data()) != nullptr);
-    path_ = folder_ + "/qmp";
-  }
-  ~QmpChannelTest() override { std::filesystem::remove_all(folder_); }
-
   // A channel to a fake that has negotiated.
   std::unique_ptr<QmpChannel> Open() {
     qemu_ = std::make_unique<FakeQemu>(path_);
@@ -54,8 +47,9 @@ class QmpChannelTest : public ::testing::Test {
     return QmpChannel::Connect(path_, Long()).status();
   }
 
-  std::string folder_;
-  std::string path_;
+  const ShortFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
+  const std::string path_ = folder_ / "qmp";
   std::unique_ptr<FakeQemu> qemu_;
 };
 
@@ -258,7 +252,7 @@ TEST_F(QmpChannelTest, WhatWasSaidBeforeAHangUpIsHeard) {
 
 TEST_F(QmpChannelTest, ADescriptorGoesAlong) {
   const auto channel = Open();
-  const std::string file = folder_ + "/file";
+  const std::string file = folder_ / "file";
   const UniqueFd mine(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   ASSERT_TRUE(mine.valid());
   qemu_->On("add-fd", [&mine](const Json& command, int fd) {

@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -17,6 +16,7 @@
 #include "engine/control/time_limit.h"
 #include "xen/base/fake_qemu_testing.h"
 #include "xen/base/formats_testing.h"
+#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {
@@ -34,9 +34,6 @@ std::string Text(std::span<const std::byte> bytes) {
 class QemuDeviceModelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string folder = "/tmp/haven-qemu-XXXXXX";
-    ASSERT_NE(mkdtemp(folder.data()), nullptr);
-    folder_ = folder;
     qemu_.emplace(folder_ / "qmp");
     qemu_->On("query-status", [this](const nlohmann::json& command, int) {
       return FakeQemu::Return(command,
@@ -76,7 +73,6 @@ class QemuDeviceModelTest : public ::testing::Test {
   void TearDown() override {
     model_.reset();
     qemu_.reset();
-    std::filesystem::remove_all(folder_);
   }
 
   absl::Status Open(bool saves = true, absl::Duration patience = absl::Seconds(20)) {
@@ -97,7 +93,8 @@ class QemuDeviceModelTest : public ::testing::Test {
     return now;
   }
 
-  std::filesystem::path folder_;
+  const ShortFolder temporary_;
+  const std::filesystem::path folder_ = temporary_.path();
   std::optional<FakeQemu> qemu_;
   // Of the fake: set while nothing is under way.
   std::string status_ = "running";
