@@ -22,6 +22,7 @@ from haven_lab.image import Image
 from haven_lab.machine import HostSpec, Machine
 from haven_lab.parts import Parts
 from haven_lab.report import CheckFailed, Report
+from haven_lab.troubles import troubles
 from haven_lab.visible import Visible
 from haven_lab.wait import DeadlineExceeded, Signal, wait_until
 from haven_lab.xen_guest import tells_of_broken_emulation
@@ -303,6 +304,18 @@ class BrokenEmulationTest(unittest.TestCase):
         others = (self.TWICE.replace("+0x0/", "+0x16/"), self.TWICE.replace("0010:asm_", "0010:exc_"))
         for said in ("", "tick 1\n", "Kernel panic - not syncing: Fatal exception in interrupt\n", *others):
             self.assertFalse(tells_of_broken_emulation(said), said)
+
+
+class TroublesTest(unittest.TestCase):
+    def test_what_kernels_and_hypervisors_say_is_found(self):
+        killed = "[  964.992165] Out of memory: Killed process 103 (redis-server) total-vm:69496kB"
+        files = f"==> guest-g1.log <==\ntick 282\n{killed}\ntick 283\n[    1.5] clocksource: tsc\n"
+        console = "(XEN) d1v0 Triple fault - invoking HVM shutdown action 1\n(XEN) RIP:    0010:[<ffffffff81a00e60>]\n"
+        self.assertEqual(troubles("", files), [killed])
+        self.assertEqual(troubles(console, ""), ["d1v0 Triple fault", "RIP:    0010:[<ffffffff81a00e60>]"])
+
+    def test_words_alone_are_no_trouble(self):
+        self.assertEqual(troubles("(XEN) RIP:    0010:[<ffffffff81a00e60>]\n", "tick 1 Kernel panic\nOut of memory\n"), [])
 
 
 class RemoteTest(unittest.TestCase):

@@ -2,7 +2,6 @@
 """One host of the lab: a QEMU process, its disk, its power switch and the channel to its agent."""
 
 import dataclasses
-import re
 import shutil
 import subprocess
 import time
@@ -122,11 +121,6 @@ class Machine:
         self.agent.wake()
         self.boot_s = time.monotonic() - self._started
         self.run("mount -t ext4 -o ro /dev/vdb /lab")
-
-    def broken_guests(self):
-        """What the host's hypervisor has told of guests that ended by a triple fault: here the emulator's as a rule (docs/lab.md)."""
-        console = self.path("console").read_text(errors="replace")
-        return re.findall(r"d\d+v\d+ Triple fault|RIP: .*|CONTEXT: .*", console) if "Triple fault" in console else []
 
     def _check_alive(self):
         """RuntimeError with its last words if QEMU has ended, for example because its kernel panicked."""

@@ -20,6 +20,7 @@ from haven_lab.interrupt import Interrupted, raise_on_signals
 from haven_lab.lab import Lab
 from haven_lab.parts import Parts
 from haven_lab.report import Report
+from haven_lab.troubles import troubles
 
 
 def say(text):
@@ -46,7 +47,8 @@ def run(plan):
                 lab.collect(results)
             if not report.passed:
                 for host in lab.hosts:
-                    for line in host.broken_guests():
+                    console, files = (results / f"{host.name}.{suffix}" for suffix in ("console", "files"))
+                    for line in troubles(console.read_text(errors="replace"), files.read_text() if files.exists() else ""):
                         report.step(f"{host.name}: {line}")
             over_s = time.monotonic()
         report.figure("fixed cost of the hosts", lab.start_s + time.monotonic() - over_s, "s")

@@ -103,6 +103,11 @@ class XenGuest:
         words = f"timeout {timeout_s} busybox nc {self.address} {_SHELL_PORT}"
         return client.run(["bash", "-c", words], stdin=f"{line}\nexit\n", check=check, timeout_s=timeout_s + 30).out
 
+    def memory_left_mib(self, client):
+        """What its kernel could still give to programs, as a host of its network hears."""
+        told = self.shell(client, "cat /proc/meminfo")
+        return int(re.search(r"^MemAvailable:\s+(\d+) kB", told, re.M).group(1)) / 1024
+
     def give(self, client, path, to):
         """Copies a file of a host of its network into the guest."""
         size = int(client.run(["stat", "-c", "%s", path]).out)
