@@ -16,11 +16,11 @@
 #include "bench/bench_guest.h"
 #include "engine/base/clock.h"
 #include "engine/base/fd.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/engine_loop.h"
 #include "engine/control/session_loop.h"
 #include "engine/primary/output_buffer.h"
 #include "transport/shm/shm_transport.h"
-#include "transport/shm/testing/forked_peer.h"
 
 namespace haven {
 
@@ -90,7 +90,7 @@ class PairPlace {
   int64_t EventNs(const std::string& cause) const;
 
  private:
-  ShortTempDir folder_;
+  ShortFolder folder_;
 };
 
 // Builds the engine over `ports`. Checked.

@@ -25,6 +25,7 @@
 #include "engine/base/check.h"
 #include "engine/base/fd.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/group_record.h"
 #include "gmock/gmock.h"
@@ -125,7 +126,7 @@ class ProgramTest : public testing::Test {
       std::ifstream file(entry.path() / "cmdline");
       std::ostringstream text;
       text << file.rdbuf();
-      if (text.str().find(folder_.path()) != std::string::npos) found.push_back(pid);
+      if (text.str().find(folder_.path().string()) != std::string::npos) found.push_back(pid);
     }
     return found;
   }
@@ -141,7 +142,7 @@ class ProgramTest : public testing::Test {
   bool GuestIsThere() { return Run({"synthetic", "show", "g1", Directory()}) == 0; }
   bool IsUnprotected() { return Run({"status", "g1", "--check", Directory()}) == 4; }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const GroupDirectory node_{folder_.File("a")};
   int programs_ = 0;
 };

@@ -8,6 +8,7 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/clock.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/status_file.h"
 #include "engine/control/status_json.h"
@@ -52,7 +53,7 @@ TEST(SyncLineTest, SaysNothingWhileNothingIsCopiedFromHere) {
 
 // What is printed while a status says "syncing" and then "protected".
 std::string Printed(ProgressForm form, const std::string& while_syncing) {
-  const TestFolder folder;
+  const ShortFolder folder;
   const std::string status = folder.File("web.status");
   const std::string printed = folder.File("printed");
   FILE* const out = std::fopen(printed.c_str(), "w");

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "engine/base/check.h"
-#include "engine/control/control_testing.h"
+#include "engine/base/short_folder_testing.h"
 #include "gtest/gtest.h"
 
 namespace haven {
@@ -53,7 +53,7 @@ class RecordedDomainTest : public testing::Test {
   }
   GroupPhase Saved() const { return directory_.Load("web")->phase; }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const GroupDirectory directory_{folder_.File("node")};
   GroupRecord record_;
 };

@@ -18,6 +18,7 @@
 #include "engine/base/check.h"
 #include "engine/base/fd.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -88,7 +89,7 @@ class CommandServerTest : public testing::Test {
     return SendCommand(path_, {name, argument}, kTestPatience);
   }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const std::string path_ = folder_.File("g.command");
   std::atomic<int> handled_{0};
 };

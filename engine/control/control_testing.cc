@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <system_error>
 #include <utility>
 
@@ -243,17 +242,6 @@ std::optional<Register> TestArbiter::value(const std::string& group) {
   const auto found = registers_.find(group);
   if (found == registers_.end()) return std::nullopt;
   return found->second;
-}
-
-TestFolder::TestFolder() {
-  char name[] = "/tmp/haven_test_XXXXXX";
-  HAVEN_CHECK(mkdtemp(name) != nullptr) << "errno " << errno;
-  path_ = name;
-}
-
-TestFolder::~TestFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
 }
 
 }  // namespace haven

@@ -166,21 +166,6 @@ class TestArbiter final : public Arbiter {
   std::map<std::string, Register> registers_;
 };
 
-// A fresh folder with a short path, removed with what it holds.
-class TestFolder {
- public:
-  TestFolder();
-  ~TestFolder();
-  TestFolder(const TestFolder&) = delete;
-  TestFolder& operator=(const TestFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string File(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
 }  // namespace haven
 
 #endif  // HAVEN_ENGINE_CONTROL_CONTROL_TESTING_H_

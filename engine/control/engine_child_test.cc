@@ -17,6 +17,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "gtest/gtest.h"
 
@@ -41,7 +42,7 @@ class EngineChildTest : public testing::Test {
     return poll(&one, 1, timeout_ms) > 0;
   }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const std::unique_ptr<AlivePage> page_ = *AlivePage::Create();
 };
 

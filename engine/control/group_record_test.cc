@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/file_util.h"
-#include "engine/control/control_testing.h"
+#include "engine/base/short_folder_testing.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -144,7 +144,7 @@ TEST(CheckNameTest, AllowsWhatTheProtocolCarries) {
 
 class GroupDirectoryTest : public testing::Test {
  protected:
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const GroupDirectory directory_{folder_.File("node")};
 };
 

@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/check.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/guard.h"
 #include "engine/control/wake_fd.h"
@@ -193,7 +194,7 @@ class GuardTest : public testing::Test {
   }
   GroupPhase SavedPhase() const { return directory_.Load(kGroup)->phase; }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const GroupDirectory directory_{folder_.File("node")};
   const std::string runs_ = folder_.File("runs");
   const std::shared_ptr<WatchedArbiter> arbiter_ = std::make_shared<WatchedArbiter>();

@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/fd.h"
 #include "engine/base/file_util.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/control_testing.h"
 #include "engine/control/wake_fd.h"
 #include "gmock/gmock.h"
@@ -62,7 +63,7 @@ class ListenerLoopTest : public testing::Test {
   }
   // The beginning of a session's script: it tells its pid, and waits for Release().
   std::string Wait() const {
-    return absl::StrCat("pipe=", folder_.path(),
+    return absl::StrCat("pipe=", folder_.path().string(),
                         "/$$; mkfifo $pipe; echo $$ >&3; read x < $pipe; ");
   }
   pid_t ReadPid(const UniqueFd& client) {
@@ -97,7 +98,7 @@ class ListenerLoopTest : public testing::Test {
     return line;
   }
 
-  const TestFolder folder_;
+  const ShortFolder folder_;
   const std::string path_ = folder_.File("b.sock");
   ShmTransport transport_;
   ListenerOptions options_ = {.address = absl::StrCat("unix:", path_), .session_command = {}};

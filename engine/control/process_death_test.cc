@@ -14,6 +14,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/random.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/process_pair_testing.h"
 #include "engine/membership/arbiter_storage.h"
 #include "engine/membership/file_arbiter.h"
@@ -114,7 +115,7 @@ class ProcessDeathTest : public testing::Test {
     EXPECT_TRUE(IsTestStep(replica.memory(), step)) << "step " << step;
   }
 
-  TestFolder folder_;
+  ShortFolder folder_;
   const std::string address_ = "unix:" + folder_.File("backup.sock");
   SharedWire wire_;
   ShmTransport transport_;

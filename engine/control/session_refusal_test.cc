@@ -13,6 +13,7 @@
 
 #include "engine/base/check.h"
 #include "engine/base/fd.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/faulty_transport_testing.h"
 #include "engine/control/hello_builder.h"
 #include "engine/control/message_io.h"
@@ -84,7 +85,7 @@ class SessionRefusalTest : public testing::Test {
     return fd;
   }
 
-  TestFolder folder_;
+  ShortFolder folder_;
   const std::string path_ = folder_.File("backup.sock");
   const std::string address_ = "unix:" + path_;
   ShmTransport transport_;

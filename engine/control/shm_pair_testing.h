@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/faulty_transport_testing.h"
 #include "engine/control/process_pair_testing.h"
 #include "transport/shm/shm_transport.h"
@@ -37,7 +38,7 @@ class ShmPair {
   // The backup's copy is what the guest was at the step that its state names.
   void ExpectWholePromotion();
 
-  TestFolder folder_;
+  ShortFolder folder_;
   const std::string address_ = "unix:" + folder_.File("backup.sock");
   ShmTransport shm_;
   TransportFaults engine_faults_;

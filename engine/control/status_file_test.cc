@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "engine/base/manual_clock.h"
-#include "engine/control/control_testing.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/event_log.h"
 #include "engine/control/status_json.h"
 #include "gmock/gmock.h"
@@ -30,7 +30,7 @@ class StatusFileTest : public testing::Test {
     return WriteStatusFile(path_, StatusToJson(snapshot));
   }
 
-  TestFolder folder_;
+  ShortFolder folder_;
   const std::string path_ = folder_.File("web.status");
   ManualClock clock_{100 * kNsPerSecond};
 };
@@ -93,7 +93,7 @@ class EventLogTest : public testing::Test {
     return event;
   }
 
-  TestFolder folder_;
+  ShortFolder folder_;
   const std::string path_ = folder_.File("web.events");
 };
 

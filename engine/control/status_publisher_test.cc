@@ -6,7 +6,7 @@
 #include "absl/strings/str_split.h"
 #include "engine/base/file_util.h"
 #include "engine/base/manual_clock.h"
-#include "engine/control/control_testing.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/status_file.h"
 #include "engine/control/status_tracker.h"
 #include "gmock/gmock.h"
@@ -34,7 +34,7 @@ class StatusPublisherTest : public testing::Test {
   }
   absl::StatusOr<StatusFile> Written() { return ReadStatusFile(paths_.status, clock_); }
 
-  TestFolder folder_;
+  ShortFolder folder_;
   StatusPaths paths_;
   ManualClock clock_{100 * kNsPerSecond, 200 * kNsPerSecond};
 };

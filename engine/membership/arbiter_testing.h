@@ -4,8 +4,6 @@
 #ifndef HAVEN_ENGINE_MEMBERSHIP_ARBITER_TESTING_H_
 #define HAVEN_ENGINE_MEMBERSHIP_ARBITER_TESTING_H_
 
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/membership/arbiter_conformance.h"
 #include "engine/membership/arbiter_factory.h"
 #include "engine/membership/arbiter_storage.h"
@@ -27,25 +26,14 @@ inline constexpr char kRacerProgram[] = "engine/membership/arbiter_conformance";
 // An empty directory that goes with the object.
 class TestDirectory {
  public:
-  TestDirectory() {
-    std::string pattern = absl::StrCat(testing::TempDir(), "/haven-XXXXXX");
-    if (mkdtemp(pattern.data()) == nullptr) ADD_FAILURE() << "no directory " << pattern;
-    path_ = pattern;
-  }
-  ~TestDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TestDirectory(const TestDirectory&) = delete;
-  TestDirectory& operator=(const TestDirectory&) = delete;
-
   const std::string& path() const { return path_; }
 
   // Makes it one that file arbiters use.
   void CreateMarker() const { std::ofstream(absl::StrCat(path_, "/", kArbiterMarkerName)); }
 
  private:
-  std::string path_;
+  const ShortFolder folder_;
+  const std::string path_ = folder_.path();
 };
 
 inline std::string ReadTestFile(const std::string& path) {

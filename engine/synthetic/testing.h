@@ -10,12 +10,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 #include <functional>
 #include <string>
 
 #include "engine/base/clock.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/primary/domain.h"
 #include "engine/synthetic/launcher.h"
 #include "gtest/gtest.h"
@@ -53,16 +52,9 @@ inline bool AwaitState(SuspendMethod& suspend, SuspendMethod::State state) {
 // the test ends there must be none.
 class GuestTest : public ::testing::Test {
  protected:
-  GuestTest() {
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    std::string path = ::testing::TempDir() + "guestXXXXXX";
-    if (mkdtemp(path.data()) != nullptr) dir_ = path;
-  }
+  GuestTest() { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 
-  ~GuestTest() override {
-    EXPECT_TRUE(NoProcessLeft()) << "a guest was left behind in " << dir_;
-    std::filesystem::remove_all(dir_);
-  }
+  ~GuestTest() override { EXPECT_TRUE(NoProcessLeft()) << "a guest was left behind in " << dir_; }
 
   SyntheticLaunch Launch() const {
     SyntheticLaunch launch;
@@ -83,7 +75,8 @@ class GuestTest : public ::testing::Test {
     });
   }
 
-  std::string dir_;
+  const ShortFolder folder_;
+  const std::string dir_ = folder_.path();
 };
 
 }  // namespace haven

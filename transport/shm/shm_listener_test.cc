@@ -15,6 +15,7 @@
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "engine/base/short_folder_testing.h"
 #include "transport/shm/shm_transport.h"
 #include "transport/shm/testing/forked_peer.h"
 #include "transport/shm/testing/shm_pair.h"
@@ -36,7 +37,7 @@ class ShmListenerTest : public testing::Test {
     return socket_fd;
   }
 
-  const ShortTempDir temp_;
+  const ShortFolder temp_;
   const std::filesystem::path directory_ = temp_.path();
   const std::filesystem::path path_ = directory_ / "b.sock";
   const std::string address_ = "unix:" + path_.string();

@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/fd.h"
-#include "transport/shm/testing/forked_peer.h"
+#include "engine/base/short_folder_testing.h"
 #include "transport/shm/testing/shm_pair.h"
 
 namespace haven {
@@ -46,7 +46,7 @@ class OtherEndpoint final : public Endpoint {
 
 TEST(ShmTransport, ConnectToNobodySaysWhatToCheck) {
   ShmTransport transport;
-  const ShortTempDir directory;
+  const ShortFolder directory;
   const std::string path = absl::StrCat("unix:", (directory.path() / "nobody.sock").string());
   const absl::Status missing = transport.Connect(path, kTestTimeout).status();
   EXPECT_EQ(missing.code(), absl::StatusCode::kUnavailable);

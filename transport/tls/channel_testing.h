@@ -3,7 +3,6 @@
 #define HAVEN_TRANSPORT_TLS_CHANNEL_TESTING_H_
 
 #include <poll.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <memory>
@@ -15,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/short_folder_testing.h"
 #include "transport/tls/credentials.h"
 #include "transport/tls/keygen.h"
 #include "transport/tls/tcp_listener.h"
@@ -25,15 +25,6 @@ namespace haven {
 // A folder of its own for a test's keys.
 class KeyFolder {
  public:
-  KeyFolder() {
-    std::string path = absl::StrCat(std::filesystem::temp_directory_path().string(), "/keysXXXXXX");
-    HAVEN_CHECK(mkdtemp(path.data()) != nullptr);
-    path_ = path;
-  }
-  ~KeyFolder() { std::filesystem::remove_all(path_); }
-  KeyFolder(const KeyFolder&) = delete;
-  KeyFolder& operator=(const KeyFolder&) = delete;
-
   std::string path(absl::string_view name) const { return absl::StrCat(path_, "/", name); }
   const std::string& folder() const { return path_; }
 
@@ -55,7 +46,8 @@ class KeyFolder {
   }
 
  private:
-  std::string path_;
+  const ShortFolder folder_;
+  const std::string path_ = folder_.path();
 };
 
 inline CredentialOptions Insecure() {

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/short_folder_testing.h"
 #include "xen/backup/fake_incoming_qemu_testing.h"
 #include "xen/base/formats_testing.h"
-#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {

@@ -5,14 +5,14 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "engine/base/short_folder_testing.h"
 
 namespace haven {
 namespace {
@@ -136,9 +136,8 @@ TEST_F(ToolstackChildTest, NoOtherChildKeepsThePipesOpen) {
 
 // As xl does before it destroys its copy, and not if the report fails.
 TEST_F(ToolstackChildTest, ItCanReportToOneThatIsDead) {
-  std::string folder = ::testing::TempDir() + "/toolstack-XXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
-  const std::string unmade = folder + "/unmade";
+  const ShortFolder folder;
+  const std::string unmade = folder.File("unmade");
   const pid_t session = fork();
   ASSERT_GE(session, 0);
   if (session == 0) {
@@ -152,7 +151,6 @@ TEST_F(ToolstackChildTest, ItCanReportToOneThatIsDead) {
   const TimeLimit limit(kLong);
   while (access(unmade.c_str(), F_OK) != 0 && !limit.Passed()) poll(nullptr, 0, 1);
   EXPECT_EQ(access(unmade.c_str(), F_OK), 0);
-  std::filesystem::remove_all(folder);
 }
 
 TEST_F(ToolstackChildTest, ItsSignalsAndSessionAreItsOwn) {

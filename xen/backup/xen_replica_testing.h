@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/time_limit.h"
 #include "xen/backup/build_xen_replica.h"
 #include "xen/backup/fake_incoming_qemu_testing.h"
@@ -29,7 +30,6 @@
 #include "xen/backup/guest_config.h"
 #include "xen/backup/migration_stream.h"
 #include "xen/base/formats_testing.h"
-#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 

@@ -17,10 +17,10 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/allocations_testing.h"
 #include "engine/base/check.h"
+#include "engine/base/short_folder_testing.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "xen/base/fake_qemu_testing.h"
-#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "xen/primary/host_actions.h"
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
-#include "engine/base/check.h"
+#include "engine/base/short_folder_testing.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -22,19 +21,13 @@ using ::testing::StartsWith;
 // A host's files.
 class HostActionsTest : public ::testing::Test {
  protected:
-  HostActionsTest() {
-    std::string name = ::testing::TempDir() + "/host.XXXXXX";
-    HAVEN_CHECK(mkdtemp(name.data()) != nullptr);
-    root_ = name;
-  }
-  ~HostActionsTest() override { std::filesystem::remove_all(root_); }
-
   void Write(const std::string& path, const std::string& text) const {
     std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
     std::ofstream(root_ + path) << text;
   }
 
-  std::string root_;
+  const ShortFolder folder_;
+  const std::string root_ = folder_.path();
 };
 
 constexpr char kSaves[] = "XENDOMAINS_SAVE=/var/lib/xen/save\nXENDOMAINS_RESTORE=true\n";

@@ -13,10 +13,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
+#include "engine/base/short_folder_testing.h"
 #include "engine/control/time_limit.h"
 #include "xen/base/fake_qemu_testing.h"
 #include "xen/base/formats_testing.h"
-#include "xen/base/short_folder_testing.h"
 
 namespace haven {
 namespace {

@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 
 #include "engine/base/check.h"
@@ -41,13 +40,5 @@ int CountOpenFds() {
   }
   return count - 1;  // The iterator's own.
 }
-
-ShortTempDir::ShortTempDir() {
-  char name[] = "/tmp/haven_test_XXXXXX";
-  HAVEN_CHECK(mkdtemp(name) != nullptr) << "errno " << errno;
-  path_ = name;
-}
-
-ShortTempDir::~ShortTempDir() { std::filesystem::remove_all(path_); }
 
 }  // namespace haven

@@ -4,7 +4,6 @@
 
 #include <sys/types.h>
 
-#include <filesystem>
 #include <functional>
 
 namespace haven {
@@ -32,21 +31,6 @@ class ForkedPeer {
 
 // Open descriptors of this process.
 int CountOpenFds();
-
-// A fresh folder whose path is short enough for a socket in it, which the test's own folder often
-// is not; removed with all that it holds.
-class ShortTempDir {
- public:
-  ShortTempDir();
-  ~ShortTempDir();
-  ShortTempDir(const ShortTempDir&) = delete;
-  ShortTempDir& operator=(const ShortTempDir&) = delete;
-
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace haven
 

@@ -9,8 +9,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/short_folder_testing.h"
 #include "transport/shm/shm_transport.h"
-#include "transport/shm/testing/forked_peer.h"
 
 namespace haven {
 
@@ -23,7 +23,7 @@ class ListeningTest : public testing::Test {
     EXPECT_TRUE(std::filesystem::is_empty(directory_.path()));
   }
 
-  const ShortTempDir directory_;
+  const ShortFolder directory_;
   const std::string address_ = absl::StrCat("unix:", (directory_.path() / "b.sock").string());
   std::unique_ptr<Listener> listener_ = *ShmTransport().Listen(address_);
 };
