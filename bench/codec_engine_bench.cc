@@ -32,6 +32,7 @@
 #include "bench/codec_results.h"
 #include "bench/trace_ports.h"
 #include "engine/base/check.h"
+#include "transport/shm/testing/forked_peer.h"
 
 ABSL_FLAG(uint32_t, interval_ms, 25, "from the start of an epoch to that of the next");
 ABSL_FLAG(uint32_t, rounds, 4, "groups of measurements with each step of the ablation");

@@ -16,6 +16,7 @@
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
 #include "engine/primary/phase_times.h"
+#include "transport/shm/testing/forked_peer.h"
 
 namespace haven {
 namespace {

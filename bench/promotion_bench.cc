@@ -17,6 +17,7 @@
 #include "bench/bench_pair.h"
 #include "engine/base/check.h"
 #include "engine/base/clock.h"
+#include "transport/shm/testing/forked_peer.h"
 
 namespace haven {
 namespace {
