@@ -66,6 +66,9 @@ void SimWorld::Look() {
       if (InForce(fault)) result_.coverage.Count(fault, entered);
     }
   }
+  if (late_promotable_ns_ > 0 && !faults_over_ && (entered & SetOf(Primary::Role::kArming)) != 0) {
+    LoseCopyBeforePromotable();
+  }
   if ((states & ambushed_) == 0 || faults_over_ || looking_) return;
   looking_ = true;
   for (size_t i = 0; i < ambushes_.size(); ++i) {

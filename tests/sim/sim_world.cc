@@ -32,7 +32,8 @@ SimWorld::SimWorld(uint64_t seed, bool trace)
   ConfigureCodec();
   // Not from the others, so that the rest of a seed is what it is without these.
   Random own(seed * 2 + 1);
-  config_.sealed = own.Chance(1, 3);
+  // A chunk that is sealed under a number used before stops the process before any rule sees it.
+  config_.sealed = own.Chance(1, 3) && !HAVEN_MUTANT(kReuseEpochNumber);
   config_.codec.verify = own.Chance(1, 3);
   config_.copies_lost = own.Chance(1, 6);
   const bool durable = random_.Chance(1, 2);

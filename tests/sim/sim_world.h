@@ -160,6 +160,8 @@ class SimWorld {
 
   // sim_copy_loss.cc: copies that are lost while they wait.
   void LoseCopies();
+  void LoseCopy(uint64_t which, bool destroyed);
+  void LoseCopyBeforePromotable();
 
   // sim_crash.cc: processes and hosts that die.
   void CrashProcess(SimProcess process, int host);
@@ -207,6 +209,8 @@ class SimWorld {
   std::array<int64_t, kSimFaults> in_force_until_ns_{};
   SimProcess victim_ = SimProcess::kCount;  // Dies at its event of this number.
   uint64_t victim_events_ = 0;
+  // Not 0: the first request for `promotable` is late by so much, and the copy is lost meanwhile.
+  int64_t late_promotable_ns_ = 0;
   bool looking_ = false;
   int actor_ = 0;  // Whose process acts.
 
