@@ -32,7 +32,8 @@ class DeviceModel {
   };
 
   // Asks it to stop, and to save its state if that is wanted of it at all. Returns at once.
-  // Idempotent until Run().
+  // Idempotent until Run(). Does nothing yet, and Poll() says kRunning, while it still saves what
+  // it was asked to before that: to be called again when Poll() may have changed.
   virtual void Stop() = 0;
   // Takes in what it has answered. Does not block.
   virtual State Poll() = 0;

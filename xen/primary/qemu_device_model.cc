@@ -123,8 +123,15 @@ absl::Status QemuDeviceModel::Await(const Asked& asked) {
   }
 }
 
+// Of an epoch that was given up, since it took so long.
+bool QemuDeviceModel::StillSaves() {
+  TakeAnswers();
+  return lost_.ok() && save_.id != 0 && !save_.answer.has_value();
+}
+
 void QemuDeviceModel::Stop() {
-  if (stopped_) return;
+  // It has one place to save to: what it writes there late must not pass for this epoch's.
+  if (stopped_ || StillSaves()) return;
   stopped_ = true;
   Begin(stop_);
   // First `stop`: saving by itself starts QEMU again if it ran.
@@ -157,6 +164,7 @@ DeviceModel::State QemuDeviceModel::Poll() {
 }
 
 absl::StatusOr<size_t> QemuDeviceModel::Save(std::span<std::byte> out) {
+  HAVEN_RETURN_IF_ERROR(lost_);
   HAVEN_CHECK(stopped_ && options_.saves);
   HAVEN_RETURN_IF_ERROR(Await(stop_));
   HAVEN_RETURN_IF_ERROR(Await(save_));

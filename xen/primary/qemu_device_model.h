@@ -64,6 +64,7 @@ class QemuDeviceModel final : public DeviceModel {
   // The command's length; it is written to the front of `text`.
   int BeginSave(std::span<char> text);
   int BeginLog(std::span<char> text);
+  bool StillSaves();
   void Begin(Asked& asked) { asked = Asked{.id = next_id_++, .answer = std::nullopt}; }
   void Send(absl::string_view commands);
   void TakeAnswers();

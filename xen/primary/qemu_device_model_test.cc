@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <future>
 #include <string>
 #include <utility>
 #include <vector>
@@ -223,6 +224,32 @@ TEST_F(QemuDeviceModelTest, PatienceWithOneThatSavesTooSlowlyEnds) {
   EXPECT_NE(model_->Poll(), State::kLost) << "it may answer yet";
 }
 
+TEST_F(QemuDeviceModelTest, WhatItSavesLateIsNotTakenForTheNextEpochs) {
+  ASSERT_TRUE(Open(true, absl::Milliseconds(1)).ok());
+  std::promise<void> late;
+  std::shared_future<void> written = late.get_future().share();
+  qemu_->On("xen-save-devices-state", [&, written](const nlohmann::json& command, int) {
+    written.wait();
+    EXPECT_EQ(write(saves_to_, saved_.data(), saved_.size()), static_cast<ssize_t>(saved_.size()));
+    return FakeQemu::Return(command);
+  });
+  model_->Stop();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(model_->Save(room_).status()));
+  model_->Run();
+  model_->Stop();
+  EXPECT_EQ(model_->Poll(), State::kRunning) << "it is not asked while it still saves";
+  late.set_value();
+  while (model_->Poll() == State::kRunning) {
+    pollfd waited = {.fd = model_->event_fd(), .events = POLLIN, .revents = 0};
+    ASSERT_EQ(poll(&waited, 1, 20'000), 1);
+    model_->Stop();
+  }
+  absl::StatusOr<size_t> saved = model_->Save(room_);
+  while (absl::IsDeadlineExceeded(saved.status())) saved = model_->Save(room_);
+  ASSERT_TRUE(saved.ok()) << saved.status();
+  EXPECT_EQ(Text(std::span(room_).first(*saved)), Text(saved_));
+}
+
 TEST_F(QemuDeviceModelTest, PatienceWithOneThatDoesNotGoOnEnds) {
   ASSERT_TRUE(Open(true, absl::Milliseconds(1)).ok());
   goes_on_ = false;
@@ -250,6 +277,7 @@ TEST_F(QemuDeviceModelTest, OneThatHangsUpIsLostForGood) {
   EXPECT_TRUE(absl::IsUnavailable(model_->LogWrites()));
   model_->Stop();
   EXPECT_EQ(model_->Poll(), State::kLost);
+  EXPECT_TRUE(absl::IsUnavailable(model_->Save(room_).status()));
 }
 
 }  // namespace
