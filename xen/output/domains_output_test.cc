@@ -81,6 +81,18 @@ TEST_F(DomainsOutputTest, HoldsNicsOfAnyName) {
   EXPECT_TRUE(kernel_.Packet("vif9.0")) << "of another domain";
 }
 
+// Of an HVM guest: the card beside a NIC is called like it, and tells of no back end.
+TEST_F(DomainsOutputTest, HoldsTheEmulatedCardOfANamedNic) {
+  kernel_.AddLink("web-lan-emu");
+  AddNamedNic("web-lan", "vif-7-0");
+  kernel_.AddLink("db-lan-emu");
+  AddNamedNic("db-lan", "vif-70-0");
+  const auto output = Holding();
+  ExpectHeld(*output, "web-lan-emu");
+  ExpectHeld(*output, "web-lan");
+  EXPECT_TRUE(kernel_.Packet("db-lan-emu")) << "of another domain";
+}
+
 TEST_F(DomainsOutputTest, ANicThatGetsItsNameLateIsHeld) {
   AddNamedNic("vif7.0", "vif-7-0");
   const auto output = Holding();

@@ -101,9 +101,11 @@ std::string PlugMonitor::JudgeLink(const LinkAnswer& link, bool gone) {
     if (link.up) nic->up = true;
     return link.up || !nic->up ? "" : absl::StrCat("somebody set the NIC ", nic->name, " down");
   }
-  return !gone && IsNicOf(link, spec_.domains)
-             ? absl::StrCat("the NIC ", link.name, " has come and is not held yet")
-             : "";
+  const absl::string_view beside = NicBesideEmulated(link.name);
+  const bool nic = IsNicOf(link, spec_.domains) ||
+                   std::any_of(nics_.begin(), nics_.end(),
+                               [&](const PlugDevices::Nic& held) { return held.name == beside; });
+  return !gone && nic ? absl::StrCat("the NIC ", link.name, " has come and is not held yet") : "";
 }
 
 std::string PlugMonitor::JudgeQdisc(const QdiscAnswer& qdisc) {

@@ -114,6 +114,21 @@ TEST_F(PlugMonitorTest, ANicOfAnotherNameIsKnownByItsBackEnd) {
   }
 }
 
+TEST_F(PlugMonitorTest, AnEmulatedCardIsKnownByTheNicBesideIt) {
+  kernel_.AddLink("web-lan");
+  PlugSpec spec;
+  spec.group = "web";
+  spec.devices = {"web-lan"};
+  PlugDevices named(spec, channel_);
+  ASSERT_TRUE(named.Ensure().ok());
+  ASSERT_TRUE(named.Verify().ok());
+  monitor_.Watch(named);
+  kernel_.Announce(Link(RTM_NEWLINK, 99, "db-lan-emu", true));
+  EXPECT_TRUE(monitor_.Poll().ok());
+  kernel_.Announce(Link(RTM_NEWLINK, 99, "web-lan-emu", true));
+  EXPECT_THAT(std::string(monitor_.Poll().message()), HasSubstr("web-lan-emu has come"));
+}
+
 TEST_F(PlugMonitorTest, ANicThatWasDownMayComeUp) {
   kernel_.link("vif7.0")->up = false;
   ASSERT_TRUE(devices_.Verify().ok());

@@ -22,7 +22,12 @@ bool IsVifOfDomain(absl::string_view name, uint32_t domid);
 // name may be one that the administrator has chosen (vifname=), or by its name.
 bool IsNicOf(const LinkAnswer& link, std::span<const uint32_t> domains);
 
-// The names of these NICs on this host, sorted. Errors of NetlinkChannel::Dump.
+// The name of the NIC whose emulated card a device of this name is, if there is such a NIC; empty:
+// none. Xen's scripts call the card so also where the administrator has named the NIC, and it has
+// no back end to know it by.
+absl::string_view NicBesideEmulated(absl::string_view name);
+
+// The names of these NICs on this host, emulated ones too, sorted. Errors of NetlinkChannel::Dump.
 absl::StatusOr<std::vector<std::string>> FindNics(NetlinkChannel& channel,
                                                   std::span<const uint32_t> domains);
 
