@@ -17,6 +17,14 @@ namespace {
 // A list that changes while it is written is asked for again; on a living host it settles at once.
 constexpr int kDumpAttempts = 8;
 
+// That with which the kernel ended a list after its first part; 0: the list is whole.
+int DumpError(const nlmsghdr& done) {
+  int32_t error = 0;
+  if (done.nlmsg_len < NLMSG_LENGTH(sizeof(error))) return 0;
+  std::memcpy(&error, nlmsg_data(&done), sizeof(error));
+  return error < 0 ? -error : 0;
+}
+
 }  // namespace
 
 NetlinkChannel::NetlinkChannel(std::unique_ptr<NetlinkSocket> socket, const Clock& clock,
@@ -94,7 +102,7 @@ absl::Status NetlinkChannel::DumpOnce(const NetlinkBytes& request, const Visitor
     for (; nlmsg_ok(header, left) != 0; header = nlmsg_next(header, &left)) {
       if (header->nlmsg_seq != last_sequence_) continue;
       interrupted |= (header->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
-      if (header->nlmsg_type == NLMSG_DONE) return absl::OkStatus();
+      if (header->nlmsg_type == NLMSG_DONE) return Explain(DumpError(*header), what);
       if (header->nlmsg_type == NLMSG_ERROR) {
         TakeError(*header);
         return Explain(error_ == 0 ? EBADMSG : error_, what);

@@ -87,8 +87,8 @@ class NetlinkChannelTest : public testing::Test {
     return Numbered(NetlinkMessage(RTM_NEWLINK, 0, ifinfomsg{}).Take(), sequence, flags);
   }
 
-  static NetlinkBytes Done(uint32_t sequence) {
-    return Numbered(NetlinkMessage(NLMSG_DONE, 0, int32_t{0}).Take(), sequence);
+  static NetlinkBytes Done(uint32_t sequence, int32_t error = 0) {
+    return Numbered(NetlinkMessage(NLMSG_DONE, 0, -error).Take(), sequence);
   }
 
   void Say(NetlinkBytes bytes) { script_.steps.push_back({std::move(bytes), 0}); }
@@ -214,6 +214,18 @@ TEST_F(NetlinkChannelTest, AListThatChangedMeanwhileIsAskedForAgain) {
     Say(Done(sequence));
   }
   EXPECT_EQ(channel_.Dump(Request(NLM_F_DUMP), note, "list").code(), absl::StatusCode::kAborted);
+}
+
+// An entry that fits no answer, for example.
+TEST_F(NetlinkChannelTest, AListThatTheKernelBreaksOffIsNotTakenForWhole) {
+  int shown = 0;
+  const auto note = [&](nlmsghdr&) { ++shown; };
+  Say(Link(1));
+  Say(Done(1, EMSGSIZE));
+  const absl::Status cut = channel_.Dump(Request(NLM_F_DUMP), note, "list");
+  EXPECT_EQ(cut.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(cut.message()), HasSubstr("Message too long"));
+  EXPECT_EQ(shown, 0);
 }
 
 TEST_F(NetlinkChannelTest, AListEndsWithErrorsToo) {
