@@ -36,7 +36,7 @@ absl::Status MarkGuest(XenStore& store, uint32_t domid, const std::string& name)
 absl::Status UnmarkGuest(XenStore& store, uint32_t domid) { return store.Remove(MarkPath(domid)); }
 
 absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& name,
-                                         const std::function<bool(uint32_t domid)>& runs) {
+                                         const std::function<DomainLife(uint32_t domid)>& look) {
   HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> domains, store.List(kDomains));
   std::optional<uint32_t> named;
   std::optional<uint32_t> incoming;
@@ -45,14 +45,17 @@ absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& nam
     if (!absl::SimpleAtoi(text, &domid) || domid == 0) continue;
     HAVEN_ASSIGN_OR_RETURN(const std::optional<std::string> mark,
                            ReadIfThere(store, MarkPath(domid)));
-    if (mark == name) return domid;
+    const auto there = [&look, domid] { return look(domid) != DomainLife::kGone; };
+    if (mark == name && there()) return domid;
     HAVEN_ASSIGN_OR_RETURN(const std::optional<std::string> called,
                            ReadIfThere(store, absl::StrCat(kDomains, "/", domid, "/name")));
-    if (!named.has_value() && (text == name || called == name)) named = domid;
-    if (called == absl::StrCat(name, kIncoming)) incoming = domid;
+    if (!named.has_value() && (text == name || called == name) && there()) named = domid;
+    if (called == absl::StrCat(name, kIncoming) && look(domid) == DomainLife::kRuns) {
+      incoming = domid;
+    }
   }
   if (named.has_value()) return *named;
-  if (incoming.has_value() && runs(*incoming)) return *incoming;
+  if (incoming.has_value()) return *incoming;
   return absl::NotFoundError(absl::StrCat("no guest ", name, " runs on this host (xl list)"));
 }
 

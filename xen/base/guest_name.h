@@ -19,11 +19,20 @@ absl::Status MarkGuest(XenStore& store, uint32_t domid, const std::string& name)
 // Idempotent.
 absl::Status UnmarkGuest(XenStore& store, uint32_t domid);
 
-// The domain that is the guest `name`: the one that was marked so; else the one of this name, or of
-// this number in decimal; else a promoted copy whose process died before it could say so, which
-// `runs`: a copy that waits is paused. NotFound: there is none. Other errors of the store.
+// What becomes of a domain that the store has entries of. A domain can leave some behind: one that
+// a toolstack was killed over, and the hypervisor destroyed.
+enum class DomainLife : uint8_t {
+  kGone,  // For certain.
+  kThere,
+  kRuns,  // It is not paused.
+};
+
+// The domain that is the guest `name`, of those that are there: the one that was marked so; else
+// the one of this name, or of this number in decimal; else a promoted copy whose process died
+// before it could say so, which runs: a copy that waits is paused. NotFound: there is none. Other
+// errors of the store.
 absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& name,
-                                         const std::function<bool(uint32_t domid)>& runs);
+                                         const std::function<DomainLife(uint32_t domid)>& look);
 
 }  // namespace haven
 

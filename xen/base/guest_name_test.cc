@@ -2,6 +2,7 @@
 #include "xen/base/guest_name.h"
 
 #include <memory>
+#include <set>
 #include <string>
 
 #include "gtest/gtest.h"
@@ -17,7 +18,10 @@ class GuestNameTest : public ::testing::Test {
   }
   // The domain's number; 0: none.
   uint32_t Find(const std::string& name) {
-    const auto found = FindGuestDomain(store_, name, [this](uint32_t) { return incoming_runs_; });
+    const auto found = FindGuestDomain(store_, name, [this](uint32_t domid) {
+      if (left_behind_.count(domid) != 0) return DomainLife::kGone;
+      return incoming_runs_ ? DomainLife::kRuns : DomainLife::kThere;
+    });
     EXPECT_TRUE(found.ok() || absl::IsNotFound(found.status())) << found.status();
     return found.ok() ? *found : 0;
   }
@@ -25,6 +29,7 @@ class GuestNameTest : public ::testing::Test {
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
   FakeStore store_{content_};
   bool incoming_runs_ = false;
+  std::set<uint32_t> left_behind_;  // Domains that are gone, and their entries are not.
 };
 
 TEST_F(GuestNameTest, ByNameAndByNumber) {
@@ -59,11 +64,24 @@ TEST_F(GuestNameTest, ACopyThatWaitsIsNoGuest) {
   EXPECT_EQ(Find("web1"), 4u);
 }
 
+TEST_F(GuestNameTest, WhatADeadDomainHasLeftIsNoGuest) {
+  for (const uint32_t domid : {3, 9}) {
+    Domain(domid, "web1");
+    ASSERT_TRUE(MarkGuest(store_, domid, "web1").ok());
+  }
+  left_behind_ = {3};
+  EXPECT_EQ(Find("web1"), 9u);
+  ASSERT_TRUE(UnmarkGuest(store_, 9).ok());
+  EXPECT_EQ(Find("web1"), 9u) << "by its name";
+  left_behind_ = {3, 9};
+  EXPECT_EQ(Find("web1"), 0u);
+}
+
 TEST_F(GuestNameTest, AStoreThatDoesNotAnswerIsNoGuestThatIsGone) {
   Domain(3, "web1");
   content_->error = absl::UnavailableError("no daemon");
-  EXPECT_TRUE(
-      absl::IsUnavailable(FindGuestDomain(store_, "web1", [](uint32_t) { return true; }).status()));
+  const auto there = [](uint32_t) { return DomainLife::kThere; };
+  EXPECT_TRUE(absl::IsUnavailable(FindGuestDomain(store_, "web1", there).status()));
 }
 
 }  // namespace

@@ -178,9 +178,12 @@ absl::StatusOr<uint32_t> FindXenGuest(const std::string& name) {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
   return FindGuestDomain(*store, name, [](uint32_t domid) {
     const absl::StatusOr<std::unique_ptr<XenDomainControl>> control = OpenXenDomain(domid);
-    if (!control.ok()) return false;
-    const absl::StatusOr<XenDomainStatus> status = (*control)->Status();
-    return status.ok() && !status->paused && !status->dying;
+    const absl::StatusOr<XenDomainStatus> status =
+        control.ok() ? (*control)->Status() : absl::StatusOr<XenDomainStatus>(control.status());
+    if (!status.ok()) {
+      return absl::IsNotFound(status.status()) ? DomainLife::kGone : DomainLife::kThere;
+    }
+    return status->paused || status->dying ? DomainLife::kThere : DomainLife::kRuns;
   });
 }
 
