@@ -33,10 +33,12 @@ bool AllRun(const GuestSet& guests) {
   return all;
 }
 
-// What may be otherwise at the next attempt to attach.
+// What may be otherwise at the next attempt to attach. Internal, too: errors of the hypervisor and
+// the kernel that have no other name, while guests may stand still.
 bool MayPass(const absl::Status& status) {
   return absl::IsFailedPrecondition(status) || absl::IsUnavailable(status) ||
-         absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+         absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status) ||
+         absl::IsAborted(status) || absl::IsInternal(status);
 }
 
 }  // namespace
