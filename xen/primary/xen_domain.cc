@@ -2,6 +2,7 @@
 #include "xen/primary/xen_domain.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,13 @@
 #include "xen/base/left_device_model.h"
 
 namespace haven {
+
+namespace {
+
+// Within this time a toolstack that has taken the log away also says so to the device model.
+constexpr int64_t kToolstackEndsNs = 2 * kNsPerSecond;
+
+}  // namespace
 
 XenDomain::XenDomain(Parts parts) : parts_(std::move(parts)) {
   if (parts_.mapping == nullptr) return;
@@ -56,7 +64,10 @@ absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after)
   absl::Status fetched = Translate(log_->Fetch(bitmap, parts_.stop->stopped, after));
   if (!fetched.ok() && !absl::IsAborted(fetched)) return fetched;
   // The log is whole again: who is told of another error now has to hear of this one later.
-  if (!fetched.ok()) lost_log_ = std::move(fetched);
+  if (!fetched.ok()) {
+    lost_log_ = std::move(fetched);
+    if (parts_.device_model != nullptr) late_loss_ns_ = parts_.clock->NowNs() + kToolstackEndsNs;
+  }
   // Of a dying domain the log is silent: that it lives is looked at afterwards.
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
   HAVEN_RETURN_IF_ERROR(Translate(status.status()));
@@ -65,10 +76,22 @@ absl::Status XenDomain::Fetch(std::span<uint64_t> bitmap, LogDirty::After after)
   }
   HAVEN_RETURN_IF_ERROR(CheckPages(*status));
   HAVEN_RETURN_IF_ERROR(CheckPlaces());
+  if (lost_log_.ok()) lost_log_ = LateLoss();
   if (lost_log_.ok()) return lost_log_;
-  // Whoever took the log away has told the device model to log no more.
+  // Whoever took the log away has told the device model to log no more, or is about to.
   if (parts_.device_model != nullptr) HAVEN_RETURN_IF_ERROR(parts_.device_model->LogWrites());
   return std::exchange(lost_log_, absl::OkStatus());
+}
+
+// The log was whole again before the device model was told to log no more: until it went on the
+// next time it wrote what nobody knows of.
+absl::Status XenDomain::LateLoss() {
+  if (parts_.clock->NowNs() < late_loss_ns_) return absl::OkStatus();
+  late_loss_ns_ = std::numeric_limits<int64_t>::max();
+  return absl::AbortedError(absl::StrCat("guest ", parts_.info.name,
+                                         ": what its device model wrote just after somebody had "
+                                         "used its log of dirty pages may not be "
+                                         "in it; every page is sent again"));
 }
 
 absl::StatusOr<uint64_t> XenDomain::CountDirty() { return Translate(log_->Count()); }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/base/clock.h"
 #include "engine/primary/domain.h"
 #include "xen/base/device_model.h"
 #include "xen/base/domain_control.h"
@@ -38,8 +40,9 @@ class XenDomain final : public Domain {
     // What needs the guest's memory; not there for a process that only lets it run or destroys it.
     std::unique_ptr<GuestMapping> mapping;
     std::optional<StateCapture> state;
-    uint64_t pages = 0;                    // In the domain's memory when it was mapped.
-    uint64_t canary = 0;                   // As LogDirty has it.
+    uint64_t pages = 0;   // In the domain's memory when it was mapped.
+    uint64_t canary = 0;  // As LogDirty has it.
+    const Clock* clock = &SystemClock::Get();
     std::unique_ptr<DeviceWatch> devices;  // Where the mapping is.
     // Ends the domain and its devices by the toolstack.
     std::function<absl::Status(uint32_t domid)> destroy;
@@ -78,11 +81,13 @@ class XenDomain final : public Domain {
   absl::Status CheckPages(const XenDomainStatus& status) const;
   absl::Status CheckPlaces();
   absl::Status Fetch(std::span<uint64_t> bitmap, LogDirty::After after);
+  absl::Status LateLoss();
   void DropLeftoverLog();
 
   Parts parts_;
   std::optional<LogDirty> log_;
   absl::Status lost_log_;  // Not OK: frames may have been lost, and nobody was told yet.
+  int64_t late_loss_ns_ = std::numeric_limits<int64_t>::max();  // Never.
   // First frames of the runs of RAM, and room to ask for their types.
   std::vector<uint64_t> places_;
   std::vector<uint64_t> types_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/base/manual_clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "xen/base/interfaces_testing.h"
@@ -34,6 +35,7 @@ class XenDomainTest : public ::testing::Test {
     parts.state = *state;
     parts.pages = kFrames;
     parts.canary = kFrames - 1;
+    parts.clock = &clock_;
     auto devices_store = std::make_unique<FakeStore>(content_);
     devices_store_ = devices_store.get();
     auto devices = DeviceWatch::Create(std::move(devices_store), *parts.store, control_->domid());
@@ -49,6 +51,7 @@ class XenDomainTest : public ::testing::Test {
     return domain.FetchAndClearDirty(bitmap_);
   }
 
+  ManualClock clock_{kNsPerSecond};
   std::shared_ptr<FakeDomainControl> control_ = std::make_shared<FakeDomainControl>(kFrames);
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
   std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
@@ -91,6 +94,21 @@ TEST_F(XenDomainTest, WhatTheDeviceModelWritesIsLoggedAsLongAsThereIsALog) {
   EXPECT_TRUE(absl::IsUnavailable(domain->EnableLogDirty()));
   EXPECT_FALSE(control_->logging);
   EXPECT_EQ(content_->entries.count(kMarker), 0u);
+}
+
+// The toolstack takes the hypervisor's log first, and then tells QEMU.
+TEST_F(XenDomainTest, WhatADeviceModelIsToldLateLosesPagesOnceMore) {
+  device_model_ = std::make_shared<FakeDeviceModel>();
+  const auto domain = Make();
+  ASSERT_TRUE(domain->EnableLogDirty().ok());
+  control_->log[kFrames - 1] = false;
+  EXPECT_TRUE(absl::IsAborted(Fetch(*domain)));
+  EXPECT_TRUE(Fetch(*domain).ok());
+  clock_.AdvanceNs(2 * kNsPerSecond);
+  EXPECT_TRUE(absl::IsAborted(Fetch(*domain)));
+  EXPECT_EQ(device_model_->calls, (std::vector<std::string>{"log", "log", "log"}));
+  clock_.AdvanceNs(60 * kNsPerSecond);
+  EXPECT_TRUE(Fetch(*domain).ok());
 }
 
 TEST_F(XenDomainTest, ALostLogIsToldAlsoIfTheDeviceModelDoesNotAnswerAtOnce) {
