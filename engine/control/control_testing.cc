@@ -123,6 +123,7 @@ absl::Status TestGuest::CheckDevices() {
 absl::StatusOr<size_t> TestGuest::CaptureState(std::span<std::byte> out) {
   HAVEN_CHECK(!running_);
   std::memcpy(out.data(), &step_, sizeof(step_));
+  running_ = broken_;
   return sizeof(step_);
 }
 
@@ -171,12 +172,20 @@ absl::Status TestGuest::ReleaseOne() {
 
 absl::Status TestGuest::OpenAll() {
   holding_ = false;
+  broken_ = false;
   mark_.reset();
   Release(held_.size());
   return absl::OkStatus();
 }
 
-absl::Status TestGuest::Rebuild() { return absl::OkStatus(); }
+absl::Status TestGuest::Health() {
+  return broken_ ? absl::FailedPreconditionError("somebody tampers with it") : absl::OkStatus();
+}
+
+absl::Status TestGuest::Rebuild() {
+  HAVEN_CHECK(!running_);
+  return absl::OkStatus();
+}
 
 OutputStats TestGuest::stats() {
   return {.held_packets = held_.size(), .held_bytes = 0, .released_packets = released_};

@@ -72,6 +72,9 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   void ChangeMemory() { changed_ = true; }
   // A NIC is plugged into it: it has other devices from now on. Any thread.
   void PlugNic() { plugged_ = true; }
+  // Somebody tampers with its output buffer, and lets it go on when it has been captured for the
+  // sake of that. Any thread.
+  void BreakOutput() { broken_ = true; }
   // How often its dirty log was fetched and cleared. Any thread.
   uint64_t fetches() const { return fetches_; }
 
@@ -96,7 +99,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   absl::Status Resume() override;
   int event_fd() const override { return -1; }
 
-  // OutputBuffer. Its first Hold comes after Prepare (checked).
+  // OutputBuffer. Its first Hold comes after Prepare, and it stands when it is rebuilt (checked).
   absl::Status Prepare() override;
   absl::Status Hold() override;
   absl::Status Barrier() override;
@@ -106,7 +109,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   absl::Status Discard() override { return absl::OkStatus(); }
   absl::Status Remove() override { return absl::OkStatus(); }
   OutputStats stats() override;
-  absl::Status Health() override { return absl::OkStatus(); }
+  absl::Status Health() override;
 
  private:
   void Step();
@@ -119,6 +122,7 @@ class TestGuest final : public Domain, public SuspendMethod, public OutputBuffer
   uint64_t step_ = 0;
   std::atomic<bool> changed_{false};
   std::atomic<bool> plugged_{false};
+  std::atomic<bool> broken_{false};
   std::atomic<uint64_t> fetches_{0};
   bool running_ = true;
   bool logging_ = false;

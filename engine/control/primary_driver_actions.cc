@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/base/check.h"
 #include "engine/base/mutant.h"
 #include "engine/control/primary_driver.h"
@@ -52,7 +53,19 @@ void PrimaryDriver::ReleaseOutput() { QueueOutput(OutputOp::kRelease, output_.Re
 
 void PrimaryDriver::OpenOutput() { QueueOutput(OutputOp::kOpen, output_.OpenAll()); }
 
-void PrimaryDriver::RebuildOutput() { QueueOutput(OutputOp::kRebuild, output_.Rebuild()); }
+// A buffer that is built anew lets out what was sent before, and that is committed unless somebody
+// else has let a guest go on since.
+void PrimaryDriver::RebuildOutput() {
+  absl::Status status = absl::OkStatus();
+  for (const GuestPorts& guest : guests_) {
+    if (guest.suspend->Poll() != SuspendMethod::State::kRunning) continue;
+    status = absl::FailedPreconditionError(
+        absl::StrCat("guest ", guest.domain->info().name,
+                     ": somebody let it go on while its output buffer was to be built anew"));
+  }
+  if (status.ok()) status = output_.Rebuild();
+  QueueOutput(OutputOp::kRebuild, status);
+}
 
 FetchResult PrimaryDriver::FetchLogs(EpochBuilder::Log log) {
   const FetchResult fetched = builder_->Fetch(log);

@@ -3,6 +3,7 @@
 // The primary's engine and the backup's session over shared memory, in one process.
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "engine/base/file_util.h"
 #include "engine/control/shm_pair_testing.h"
 #include "engine/control/status_file.h"
@@ -87,6 +88,16 @@ TEST_F(ProcessPairTest, AGuestWithANewNicIsProtectedByAnotherEngine) {
   ASSERT_TRUE(result.value.has_value());
   EXPECT_EQ(result.value->mode, RegisterMode::kSolo) << "first the register's word";
   EXPECT_THAT(Events(), testing::HasSubstr(R"("cause":"a guest has other devices than its copy")"));
+}
+
+TEST_F(ProcessPairTest, TheOutputOfAGuestThatSomebodyLetsGoOnIsNotRebuilt) {
+  Start();
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  guest_.BreakOutput();
+  const std::string refused = R"("cause":"the output buffer can not be rebuilt")";
+  ASSERT_TRUE(WaitFor([&] { return absl::StrContains(Events(), refused); }));
+  ASSERT_TRUE(engine_->Reaches("protected"));
+  EXPECT_TRUE(ReleasesMore());
 }
 
 TEST_F(ProcessPairTest, AnEpochThatEndsAtTheDirtyMarkFetchesTheLogOnce) {

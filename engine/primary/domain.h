@@ -61,8 +61,9 @@ class Domain {
   virtual void DisableLogDirty() = 0;
 
   // Writes the vCPU and device state of the suspended guest to the front of `out` and returns its
-  // size in bytes. ResourceExhausted: `out` is too small. Unavailable: the guest is gone, or what
-  // emulates its devices.
+  // size in bytes. Called last for a checkpoint, so an error of it gives that up.
+  // FailedPrecondition: the guest is not suspended any more. ResourceExhausted: `out` is too small.
+  // Unavailable: the guest is gone, or what emulates its devices.
   virtual absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) = 0;
 
   // Upper bound of CaptureState's size, fixed for the domain's life.

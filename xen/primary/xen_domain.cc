@@ -164,7 +164,16 @@ void XenDomain::DropLeftoverLog() {
 }
 
 absl::StatusOr<size_t> XenDomain::CaptureState(std::span<std::byte> out) {
-  return Translate(parts_.state->Capture(out));
+  absl::StatusOr<size_t> captured = parts_.state->Capture(out);
+  if (!captured.ok()) return Translate(captured.status());
+  // Pages and state are of one moment only if it stood until now.
+  const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
+  HAVEN_RETURN_IF_ERROR(Translate(status.status()));
+  if (status->suspended()) return captured;
+  return absl::FailedPreconditionError(absl::StrCat(
+      "guest ", parts_.info.name,
+      ": somebody let it go on while its checkpoint was taken, which is given up: do not "
+      "save or migrate a protected guest (xl save, xl migrate)"));
 }
 
 DomainEnd XenDomain::End() {

@@ -248,6 +248,17 @@ TEST_F(XenDomainTest, AGuestThatIsGoneIsUnavailable) {
   EXPECT_TRUE(absl::IsUnavailable(domain->CaptureState(room).status()));
 }
 
+TEST_F(XenDomainTest, AGuestThatSomebodyLetsGoOnHasNoCheckpoint) {
+  const auto domain = Make();
+  std::vector<std::byte> room(domain->max_state_bytes());
+  control_->Suspend();
+  EXPECT_TRUE(domain->CaptureState(room).ok());
+  control_->status.shutdown = false;
+  const absl::Status captured = domain->CaptureState(room).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(captured));
+  EXPECT_THAT(std::string(captured.message()), HasSubstr("somebody let it go on"));
+}
+
 TEST_F(XenDomainTest, EveryEndHasItsName) {
   const auto domain = Make();
   EXPECT_EQ(domain->End(), DomainEnd::kNone);
