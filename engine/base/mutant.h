@@ -42,6 +42,7 @@ enum class Mutant {
   kKeepLostCopy,            // A lost copy is offered to session after session.
   kGiveUpAtOnce,            // A lost copy goes although the register may still come to name it.
   kForgetCleared,           // What a log had when it was cleared between two epochs is forgotten.
+  kRebuildBesideGuest,      // A broken buffer is built anew although a guest runs.
 };
 
 inline Mutant g_mutant = Mutant::kNone;

@@ -11,6 +11,24 @@
 
 namespace haven {
 
+namespace {
+
+CaptureReport::Result ResultOf(CaptureResult::Outcome outcome) {
+  switch (outcome) {
+    case CaptureResult::Outcome::kCaptured:
+      return CaptureReport::Result::kOk;
+    case CaptureResult::Outcome::kTooLarge:
+      return CaptureReport::Result::kTooLarge;
+    case CaptureResult::Outcome::kFailed:
+      return CaptureReport::Result::kFailed;
+    case CaptureResult::Outcome::kGuestRuns:
+      return CaptureReport::Result::kGuestRuns;
+  }
+  HAVEN_CHECK(false);
+}
+
+}  // namespace
+
 void PrimaryDriver::RequestSuspend(uint32_t domain) {
   if (domain == 0) suspend_ns_ = clock_.NowNs();
   // A guest that can not be asked does not stop: the deadline says so, and CheckLife why.
@@ -58,6 +76,7 @@ void PrimaryDriver::OpenOutput() { QueueOutput(OutputOp::kOpen, output_.OpenAll(
 void PrimaryDriver::RebuildOutput() {
   absl::Status status = absl::OkStatus();
   for (const GuestPorts& guest : guests_) {
+    if (HAVEN_MUTANT(kRebuildBesideGuest)) break;
     if (guest.suspend->Poll() != SuspendMethod::State::kRunning) continue;
     status = absl::FailedPreconditionError(
         absl::StrCat("guest ", guest.domain->info().name,
@@ -147,12 +166,8 @@ void PrimaryDriver::Capture(EpochKind kind) {
     const CaptureResult captured =
         builder_->Capture(kind, std::min<uint64_t>(limit, builder_->max_slots()));
     report.pages = captured.pages;
-    if (captured.outcome == CaptureResult::Outcome::kTooLarge) {
-      report.result = CaptureReport::Result::kTooLarge;
-    } else if (captured.outcome == CaptureResult::Outcome::kFailed) {
-      report.result = CaptureReport::Result::kFailed;
-      last_error_ = captured.status;
-    }
+    report.result = ResultOf(captured.outcome);
+    if (!captured.status.ok()) last_error_ = captured.status;
     if (checkpoint) {
       times_->Record(Phase::kBitmap, fetched.bitmap_ns + captured.plan_ns);
       times_->Record(Phase::kCopy, captured.copy_ns);

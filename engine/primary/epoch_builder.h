@@ -42,9 +42,10 @@ struct CaptureResult {
     // A domain's state could not be captured: `status` says whose and why. Everything is pending
     // again.
     kFailed,
+    kGuestRuns,  // The same, since somebody has let it go on.
   };
   Outcome outcome = Outcome::kCaptured;
-  absl::Status status;  // Not OK only if kFailed.
+  absl::Status status;  // Not OK only if kFailed or kGuestRuns.
   uint64_t slots = 0;  // Slots of the epoch; if kTooLarge: needed, with states of the largest size.
   uint64_t pages = 0;  // Pages of the epoch.
   uint64_t state_bytes = 0;

@@ -58,7 +58,9 @@ CaptureResult EpochBuilder::Capture(EpochKind kind, uint64_t slot_limit) {
     result.state_ns = clock_.NowNs() - copied_ns;
     if (!result.status.ok()) {
       sets_.RestoreInflight();
-      result.outcome = CaptureResult::Outcome::kFailed;
+      result.outcome = absl::IsFailedPrecondition(result.status)
+                           ? CaptureResult::Outcome::kGuestRuns
+                           : CaptureResult::Outcome::kFailed;
       return result;
     }
     for (const uint32_t bytes : state_bytes_) result.state_bytes += bytes;

@@ -272,6 +272,19 @@ TEST_F(BuilderTest, FailedCaptureOfStatePutsThePagesBack) {
   EXPECT_TRUE(ReplicaEqualsGuests());
 }
 
+TEST_F(BuilderTest, AGuestThatGoesOnIsToldFromOneWhoseStateFails) {
+  Build({});
+  domains_[0]->WritePage(50, 1);
+  ASSERT_TRUE(builder_->Fetch().status.ok());
+  domains_[0]->capture_status = absl::FailedPreconditionError("guest0 goes on");
+  const CaptureResult captured = builder_->Capture(EpochKind::kCheckpoint, 64);
+  EXPECT_EQ(captured.outcome, CaptureResult::Outcome::kGuestRuns);
+  EXPECT_TRUE(absl::IsFailedPrecondition(captured.status));
+  EXPECT_EQ(sets_->CountInflight(), 0u);
+  Replicate(EpochKind::kCheckpoint);
+  EXPECT_TRUE(ReplicaEqualsGuests());
+}
+
 TEST_F(BuilderTest, EmptyStateIsRefusedWithTheGuestsName) {
   Build({});
   domains_[1]->state.clear();

@@ -55,6 +55,8 @@ struct CaptureReport {
     kOk = 0,
     kTooLarge = 1,  // A checkpoint that staging can not hold. Nothing was taken.
     kFailed = 2,  // The log or the state could not be read; nothing was taken, all pages are dirty.
+    // A guest goes on, and was not told to. Nothing was taken, and what would have been is dirty.
+    kGuestRuns = 3,
   };
   Result result = Result::kOk;
   uint64_t pages = 0;          // In this epoch.

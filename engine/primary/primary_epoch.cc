@@ -133,8 +133,10 @@ void Primary::OnCaptured(const CaptureReport& report, int64_t now_ns) {
 
 void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
   const bool too_large = report.result == CaptureReport::Result::kTooLarge;
-  const char* const cause = too_large ? "the dirty pages do not fit staging and journal"
-                                      : "the guest's dirty log or state can not be read";
+  const bool guest_runs = report.result == CaptureReport::Result::kGuestRuns;
+  const char* const cause = too_large    ? "the dirty pages do not fit staging and journal"
+                            : guest_runs ? "somebody lets a guest go on in its checkpoint"
+                                         : "the guest's dirty log or state can not be read";
   if (!promotable_asked_) {
     // Nobody can be promoted yet: the guests go on with open output and the copy goes on live.
     actions_.Report(cause);
@@ -147,7 +149,13 @@ void Primary::OnCheckpointFailed(const CaptureReport& report, int64_t now_ns) {
   }
   // Every page may be dirty now. If that does not fit, only the register helps; nothing partial is
   // ever applied.
-  if (!too_large && ++failed_captures_ < kCaptureTries) return CaptureCheckpoint(now_ns);
+  if (!too_large && ++failed_captures_ < kCaptureTries) {
+    if (!guest_runs) return CaptureCheckpoint(now_ns);
+    // With the others: they are stopped anew.
+    actions_.Report(cause);
+    epoch_due_ = true;
+    return ResumeGuests(Phase::kResuming, now_ns);
+  }
   failed_captures_ = 0;
   Pause(too_large ? PauseReason::kTooLarge : PauseReason::kCaptureFailed, now_ns);
   WantSolo(cause, now_ns);

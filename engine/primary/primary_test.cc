@@ -135,6 +135,26 @@ TEST_F(PrimaryTest, AnEpochGoesThroughItsStepsInOrder) {
                                             "commit dirty", "release"));
 }
 
+TEST_F(PrimaryTest, AGuestThatSomebodyLetsGoOnIsStoppedAnew) {
+  Protected();
+  Pass(config_.interval_ns);
+  primary_.OnGuestSuspended(0, now_ns_);
+  Output(OutputOp::kBarrier);
+  recorder_.Take();
+  for (int i = 0; i < 2; ++i) {
+    Captured({.result = CaptureReport::Result::kGuestRuns});
+    EXPECT_THAT(recorder_.Take(), ElementsAre("resume 0")) << "the others of a group stand";
+    primary_.OnGuestRunning(0, now_ns_);
+    EXPECT_THAT(recorder_.Take(), ElementsAre("suspend 0"));
+    primary_.OnGuestSuspended(0, now_ns_);
+    EXPECT_THAT(recorder_.Take(), ElementsAre("capture")) << "the mark stands";
+  }
+  EXPECT_THAT(recorder_.reports, Contains(HasSubstr("lets a guest go on")));
+  EXPECT_FALSE(primary_.wants_solo());
+  Captured({.result = CaptureReport::Result::kGuestRuns});
+  EXPECT_TRUE(primary_.wants_solo()) << "nothing would ever be committed";
+}
+
 TEST_F(PrimaryTest, AShorterIntervalDoesNotWaitForTheEndOfALongOne) {
   Protected();
   primary_.SetInterval(3600 * kNsPerSecond, now_ns_);

@@ -139,7 +139,9 @@ absl::StatusOr<uint64_t> SimGuest::CountDirty() {
 absl::StatusOr<size_t> SimGuest::CaptureState(std::span<std::byte> out) {
   SimGuestWorld& world = group_.world();
   if (ended()) return Gone();
-  HAVEN_CHECK(suspended_);
+  if (world.meddler.has_value() && world.meddler->Chance(1, 50)) LetGo();
+  HAVEN_CHECK(told_stopped());
+  if (!suspended_) return absl::FailedPreconditionError("simulated: the guest goes on");
   if (world.chances.Happens(SimGuestFault::kCaptureFails)) {
     group_.LoseLog();
     return absl::UnavailableError("simulated: the state can not be read");
@@ -150,6 +152,14 @@ absl::StatusOr<size_t> SimGuest::CaptureState(std::span<std::byte> out) {
   return kSimStateBytes;
 }
 
+void SimGuest::LetGo() {
+  if (!suspended_ || ended()) return;
+  suspended_ = false;
+  let_go_ = true;
+  ++group_.world().let_go;
+  RunSlice(/*burst=*/false);
+}
+
 absl::Status SimGuest::Request() {
   if (ended()) return Gone();
   SimGuestWorld& world = group_.world();
@@ -158,6 +168,7 @@ absl::Status SimGuest::Request() {
   world.scheduler.After(world.random.Between(20 * kNsPerUs, 2 * kNsPerMs), [this, request] {
     if (suspend_request_ != request) return;
     suspended_ = true;
+    let_go_ = false;
     group_.Wake();
   });
   return absl::OkStatus();
@@ -172,6 +183,7 @@ absl::Status SimGuest::Resume() {
   if (ended()) return Gone();
   SimGuestWorld& world = group_.world();
   const uint64_t request = ++suspend_request_;
+  let_go_ = false;
   if (!suspended_) return absl::OkStatus();
   if (group_.OthersRun(this)) world.suspend_aborted();
   if (world.resume_ns == 0) {
@@ -199,6 +211,11 @@ SimGroup::SimGroup(SimGuestWorld& world, CopyId copy, uint32_t guests, std::stri
 bool SimGroup::AllStopped() const {
   return std::all_of(guests_.begin(), guests_.end(),
                      [](const std::unique_ptr<SimGuest>& guest) { return guest->stopped(); });
+}
+
+bool SimGroup::AllToldStopped() const {
+  return std::all_of(guests_.begin(), guests_.end(),
+                     [](const std::unique_ptr<SimGuest>& guest) { return guest->told_stopped(); });
 }
 
 bool SimGroup::AnyEnded() const {

@@ -35,6 +35,9 @@ struct SimGuestWorld {
   uint64_t next_capture = 1;
   // With coded pages guests also write what stands elsewhere already, and write it again.
   std::optional<Random> copies = std::nullopt;
+  // Others let guests go on that stand, also in the middle of a checkpoint.
+  std::optional<Random> meddler = std::nullopt;
+  uint64_t let_go = 0;  // So many.
   // Some guests of a group had stopped, and are let run again before the others have stopped.
   std::function<void()> suspend_aborted = nullptr;
 };
@@ -47,6 +50,8 @@ class SimGuest final : public Domain, public SuspendMethod {
 
   // Work of one time slice.
   void RunSlice(bool burst);
+  // Somebody who is not the engine lets it go on, if it stands.
+  void LetGo();
   // It ends by itself, or something outside ends it. Nothing brings it back.
   void EndAs(DomainEnd end);
 
@@ -68,6 +73,8 @@ class SimGuest final : public Domain, public SuspendMethod {
   int event_fd() const override { return -1; }
 
   bool stopped() const { return suspended_ || ended(); }
+  // As far as the engine can know: it has stopped, and the engine has not let it go on.
+  bool told_stopped() const { return stopped() || let_go_; }
   bool ended() const { return end_ != DomainEnd::kNone; }
   // Pages written by the guest after this step of its life.
   uint64_t PagesSince(uint64_t step) const;
@@ -99,6 +106,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   };
   std::deque<KeptFetch> kept_fetches_;
   bool suspended_ = false;
+  bool let_go_ = false;  // By others, since it was suspended.
   uint64_t suspend_request_ = 0;
   uint64_t step_ = 0;
 };
@@ -118,6 +126,7 @@ class SimGroup {
   const SimOutput& output() const { return output_; }
   std::vector<std::unique_ptr<SimGuest>>& guests() { return guests_; }
   bool AllStopped() const;
+  bool AllToldStopped() const;
   bool AnyEnded() const;
   bool AllEnded() const;
   bool AnyVanished() const;

@@ -44,6 +44,7 @@ void SimWorld::InjectFaults() {
   faults_over_ns_ = random_.Between(1000, 5000) * kNsPerMs;
   SetAmbushes();
   if (config_.copies_lost) LoseCopies();
+  if (guests_.meddler.has_value()) Meddle();
   const int64_t mean_ns = random_.Between(20, 400) * kNsPerMs;
   std::vector<SimFault> kinds;
   // In some worlds only the process that the seed names and the ambushes.

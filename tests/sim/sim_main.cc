@@ -39,6 +39,7 @@ struct SimTotal {
   uint64_t epochs = 0;
   uint64_t lost = 0;
   uint64_t copies_lost = 0;
+  uint64_t let_go = 0;
   uint64_t coded_epochs = 0;
   uint64_t verified_epochs = 0;
   uint64_t sealed_epochs = 0;
@@ -56,6 +57,7 @@ struct SimTotal {
     epochs += result.epochs;
     lost += result.group_lost ? 1 : 0;
     copies_lost += result.copies_lost;
+    let_go += result.let_go;
     coded_epochs += result.coded_epochs;
     verified_epochs += result.verified_epochs;
     sealed_epochs += result.sealed_epochs;
@@ -73,12 +75,12 @@ struct SimTotal {
         "%llu seeds, %llu failed: %llu epochs, %llu of them coded, %llu of these verified, and "
         "%llu sealed, %llu with a dirty log that was kept, %llu such logs cleared between two "
         "epochs, %llu packets released, %llu promotions, %llu groups lost with both hosts; "
-        "%llu copies lost while they waited, %llu processes died at an event of their own, %llu "
-        "calm fail-stops and %llu short cuts\n",
+        "%llu copies lost while they waited, %llu guests that stood and were let go on by others, "
+        "%llu processes died at an event of their own, %llu calm fail-stops and %llu short cuts\n",
         number(seeds), number(failures), number(epochs), number(coded_epochs),
         number(verified_epochs), number(sealed_epochs), number(kept_logs), number(cleared_logs),
-        number(released), number(promotions), number(lost), number(copies_lost), number(crashed),
-        number(fail_stops), number(short_cuts));
+        number(released), number(promotions), number(lost), number(copies_lost), number(let_go),
+        number(crashed), number(fail_stops), number(short_cuts));
   }
 };
 
@@ -99,6 +101,7 @@ std::string Implausible(const SimTotal& total) {
   if (total.promotions < seeds / 3) return "too few promotions";
   if (total.lost > seeds / 4) return "too many groups lost";
   if (total.copies_lost < seeds / 10) return "too few copies were lost";
+  if (total.let_go < seeds / 4) return "too few guests were let go on by others";
   if (total.crashed < seeds / 4) return "too few processes died at an event of their own";
   if (total.fail_stops < seeds / 3) return "too few calm fail-stops";
   if (total.short_cuts < seeds / 10) return "too few short cuts";
@@ -148,6 +151,7 @@ constexpr NamedMutant kMutants[] = {
     {"keep-lost-copy", Mutant::kKeepLostCopy},
     {"give-up-at-once", Mutant::kGiveUpAtOnce},
     {"forget-cleared", Mutant::kForgetCleared},
+    {"rebuild-beside-guest", Mutant::kRebuildBesideGuest},
 };
 
 // False: nothing is left to run.

@@ -45,7 +45,7 @@ absl::Status SimOutput::Hold() {
 }
 
 absl::Status SimOutput::Barrier() {
-  group_.world().checks.OnBarrier(group_.AllStopped());
+  group_.world().checks.OnBarrier(group_.AllToldStopped());
   if (absl::Status status = MayFail(); !status.ok()) {
     broken_ = true;
     return status;
@@ -76,7 +76,6 @@ absl::Status SimOutput::OpenAll() {
 
 // What was held goes or is lost, as the buffer's kind has it: the seed says which.
 absl::Status SimOutput::Rebuild() {
-  HAVEN_CHECK(group_.AllStopped());
   if (absl::Status status = MayFail(); !status.ok()) return status;
   if (!group_.world().rebuild_releases) queue_.clear();
   DrainAll();

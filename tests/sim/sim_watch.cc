@@ -69,6 +69,10 @@ void SimWorld::Look() {
   if (late_promotable_ns_ > 0 && !faults_over_ && (entered & SetOf(Primary::Role::kArming)) != 0) {
     LoseCopyBeforePromotable();
   }
+  // Here a guest stands for longer than the turn in which it is captured.
+  if (guests_.meddler.has_value() && (entered & SetOf(Primary::Phase::kStopped)) != 0) {
+    scheduler_.After(guests_.meddler->Between(0, kNsPerMs), [this] { LetGuestsGo(); });
+  }
   if ((states & ambushed_) == 0 || faults_over_ || looking_) return;
   looking_ = true;
   for (size_t i = 0; i < ambushes_.size(); ++i) {

@@ -36,6 +36,7 @@ SimWorld::SimWorld(uint64_t seed, bool trace)
   config_.sealed = own.Chance(1, 3) && !HAVEN_MUTANT(kReuseEpochNumber);
   config_.codec.verify = own.Chance(1, 3);
   config_.copies_lost = own.Chance(1, 6);
+  if (own.Chance(1, 6)) guests_.meddler.emplace(own.Next());
   const bool durable = random_.Chance(1, 2);
   for (Host& host : hosts_) {
     host.clock = std::make_unique<SimClock>(scheduler_);
@@ -221,6 +222,7 @@ SimResult SimWorld::Run() {
   SlowSessions();
   network_.Heal();
   guests_.chances.Clear();
+  guests_.meddler.reset();
   Trace("faults are over");
   const bool rests = RunUntil(faults_over_ns_ + kRestNs, true);
   // A request that is carried out after the death of who asked: two faults in one.
@@ -235,6 +237,7 @@ SimResult SimWorld::Run() {
     if (EngineAt(host) != nullptr) CountEpochs(EngineAt(host)->driver());
   }
   result_.violation = checks_.violation();
+  result_.let_go = guests_.let_go;
   result_.released = checks_.released();
   result_.promotions = checks_.promotions();
   result_.group_lost = lost_;

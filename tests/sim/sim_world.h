@@ -29,6 +29,7 @@ struct SimResult {
   uint64_t kept_logs = 0;     // Checkpoints that did not clear the log of dirty pages.
   uint64_t cleared_logs = 0;  // Such logs that were cleared between two checkpoints.
   uint64_t copies_lost = 0;
+  uint64_t let_go = 0;      // Guests that stood, by others than the engine.
   bool group_lost = false;  // Both copies lost their hosts: nothing to come to rest.
   bool crashed = false;     // The process that the seed names died at the event it names.
   uint64_t fail_stops = 0;  // Calm fail-stops and short cuts that were met as stated (I6).
@@ -162,6 +163,10 @@ class SimWorld {
   void LoseCopies();
   void LoseCopy(uint64_t which, bool destroyed);
   void LoseCopyBeforePromotable();
+
+  // sim_meddling.cc: others let guests go on that the engine has stopped.
+  void Meddle();
+  void LetGuestsGo();
 
   // sim_crash.cc: processes and hosts that die.
   void CrashProcess(SimProcess process, int host);
