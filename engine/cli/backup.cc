@@ -326,9 +326,9 @@ class SessionProcess {
     record.interval_us = std::max<int64_t>(static_cast<int64_t>(hello_.interval_ns) / kNsPerUs, 1);
     record.detect_us = std::max<int64_t>(static_cast<int64_t>(hello_.detect_ns) / kNsPerUs, 1);
     record.journal_bytes = uint64_t{hello_.max_epoch_slots} * hello_.slot_bytes;
-    HAVEN_RETURN_IF_ERROR(directory_.Save(record));
+    // Also if it fails: it may be there all the same.
     announced_ = true;
-    return absl::OkStatus();
+    return directory_.Save(record);
   }
 
   const Options& options_;

@@ -11,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/control/codec_memory.h"
 #include "engine/control/hello_builder.h"
+#include "engine/control/scaled_deadlines.h"
 #include "engine/control/status_words.h"
 #include "engine/control/time_limit.h"
 
@@ -41,6 +42,12 @@ std::vector<std::string> GuestNames(const std::vector<GuestPorts>& guests) {
   return names;
 }
 
+uint64_t PageCount(const std::vector<GuestPorts>& guests) {
+  uint64_t pages = 0;
+  for (const GuestPorts& guest : guests) pages += guest.domain->memory().page_count();
+  return pages;
+}
+
 absl::Status CheckSeams(const EngineSeams& seams) {
   const bool whole = seams.output != nullptr && seams.transport != nullptr &&
                      seams.arbiter != nullptr && !seams.guests.empty();
@@ -59,7 +66,9 @@ absl::Status CheckSeams(const EngineSeams& seams) {
 absl::StatusOr<std::unique_ptr<EngineLoop>> EngineLoop::Create(EngineOptions options,
                                                                EngineSeams seams) {
   HAVEN_RETURN_IF_ERROR(CheckSeams(seams));
-  options.driver.protocol.domains = static_cast<uint32_t>(seams.guests.size());
+  PrimaryConfig& protocol = options.driver.protocol;
+  protocol.domains = static_cast<uint32_t>(seams.guests.size());
+  protocol = ScaleDeadlines(std::move(protocol), PageCount(seams.guests), options.staging_bytes);
   std::unique_ptr<EngineLoop> loop(new EngineLoop(std::move(options), std::move(seams)));
   HAVEN_RETURN_IF_ERROR(loop->Open());
   HAVEN_RETURN_IF_ERROR(loop->OpenDriver());

@@ -10,6 +10,7 @@
 #include "engine/base/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/control/status_words.h"
+#include "engine/control/time_limit.h"
 
 namespace haven {
 
@@ -109,6 +110,9 @@ absl::Status SessionLoop::OpenDriver() {
                                          *seams_.transport, options, setup_.terms, setup_.memory,
                                          std::move(first), *door_, *pump_));
   BackupDriverOptions driver = options_.driver;
+  // One step verifies all that has come of an epoch.
+  driver.stuck_ns = std::max(driver.stuck_ns, LongestStepNs(uint64_t{setup_.hello.max_epoch_slots} *
+                                                            setup_.hello.slot_bytes));
   driver.beat_ns = HeartbeatPump::ChannelIntervalFor(driver.protocol.detect_ns, BeatNs());
   HAVEN_ASSIGN_OR_RETURN(driver_, BackupDriver::Create(driver, Parts(), *connector_, *arbiter_,
                                                        ids_, clock_, *status_));

@@ -16,6 +16,12 @@ inline constexpr int64_t LongestStepNs(uint64_t epoch_bytes) {
   return static_cast<int64_t>(std::min<uint64_t>(epoch_bytes >> 28, 3600)) * kNsPerSecond;
 }
 
+// How long a backup on a slow host may take beyond what it takes for a small guest, to build copies
+// of so many pages: a second for each whole GiB, at most an hour.
+inline constexpr int64_t LongestBuildNs(uint64_t pages) {
+  return static_cast<int64_t>(std::min<uint64_t>(pages >> 18, 3600)) * kNsPerSecond;
+}
+
 // The end of an attempt that consists of several steps that block, on the system's clock. A value
 // type.
 class TimeLimit {

@@ -18,6 +18,12 @@ TEST(LongestStepTest, GrowsWithTheEpochAndIsBounded) {
   EXPECT_EQ(LongestStepNs(UINT64_MAX), 3600 * kNsPerSecond);
 }
 
+TEST(LongestBuildTest, GrowsWithTheGuestsAndIsBounded) {
+  EXPECT_EQ(LongestBuildNs((uint64_t{1} << 18) - 1), 0);
+  EXPECT_EQ(LongestBuildNs(uint64_t{1} << 18), kNsPerSecond);
+  EXPECT_EQ(LongestBuildNs(UINT64_MAX), 3600 * kNsPerSecond);
+}
+
 TEST(TimeLimitTest, PassedLimitLeavesNoTime) {
   const TimeLimit limit(-absl::Seconds(1));
   EXPECT_TRUE(limit.Passed());

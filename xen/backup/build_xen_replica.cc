@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/base/status_macros.h"
+#include "engine/control/time_limit.h"
 #include "xen/backup/feed_toolstack.h"
 
 namespace haven {
@@ -114,8 +115,9 @@ absl::Status Explain(ReplicaHost& host, uint64_t pages, const absl::Status& caus
 absl::StatusOr<std::unique_ptr<XenReplica>> Build(std::unique_ptr<ReplicaHost> host,
                                                   const HelloDomain& domain,
                                                   const XenReplicaOptions& options) {
-  const TimeLimit limit(options.build_timeout);
   HAVEN_ASSIGN_OR_RETURN(XenDescription description, DecodeXenDescription(domain.config));
+  const TimeLimit limit(options.build_timeout +
+                        absl::Nanoseconds(LongestBuildNs(PagesOf(description))));
   HAVEN_ASSIGN_OR_RETURN(GuestConfig config, MapGuestConfig(description.config_json, options,
                                                             !description.device_model.empty()));
   HAVEN_ASSIGN_OR_RETURN(std::vector<uint64_t> ram, RamOf(domain, description));

@@ -20,7 +20,7 @@ struct XenReplicaOptions {
   std::map<std::string, std::string> disks;    // The original's path or device: the one here.
 
   std::vector<std::string> toolstack = {"xl"};         // The command, found along PATH.
-  absl::Duration build_timeout = absl::Seconds(60);    // Of the whole build.
+  absl::Duration build_timeout = absl::Seconds(60);    // Of a small guest's whole build.
   absl::Duration destroy_timeout = absl::Seconds(30);  // Of the toolstack's own destruction.
 };
 
