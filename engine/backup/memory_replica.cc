@@ -89,6 +89,10 @@ absl::Status MemoryReplica::Prepare(std::span<const std::byte> state) {
   return absl::OkStatus();
 }
 
+absl::Status MemoryReplica::Outlive() {
+  return phase_ == Phase::kPrepared ? absl::OkStatus() : WrongPhase("Outlive", phase_);
+}
+
 absl::Status MemoryReplica::Run() {
   if (!run_result_.ok()) return run_result_;
   if (phase_ == Phase::kRunning) return absl::OkStatus();

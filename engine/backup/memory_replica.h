@@ -45,6 +45,7 @@ class MemoryReplica final : public ReplicaDomain {
   const GuestMemory& memory() const override { return memory_; }
   absl::Status CheckState(std::span<const std::byte> state) const override;
   absl::Status Prepare(std::span<const std::byte> state) override;
+  absl::Status Outlive() override;
   absl::Status Run() override;
   absl::Status Abandon() override;
 

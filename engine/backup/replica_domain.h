@@ -13,8 +13,9 @@
 namespace haven {
 
 // A complete guest, built and waiting, that has never run. Its memory is mapped writable for the
-// whole of its wait. Promotion is two calls so that a group starts together: Prepare for every
-// member, then Run for every member. One thread at a time; memory() may be written by several.
+// whole of its wait. Promotion is three calls, so that a group starts together and nothing is lost
+// on the way: Prepare for every member, Outlive for every member, then Run for every member. One
+// thread at a time; memory() may be written by several.
 class ReplicaDomain {
  public:
   virtual ~ReplicaDomain() = default;
@@ -32,6 +33,11 @@ class ReplicaDomain {
   // No applier thread touches memory() from here on. Internal: the copy can not run, with the
   // cause.
   virtual absl::Status Prepare(std::span<const std::byte> state) = 0;
+
+  // From here on the copy stays as it is, complete and paused, when this process dies: a guard
+  // finds it, and lets it run (Domain::LetRun) or destroys it, as the register says. After Prepare.
+  // Internal, with the cause: it may go with this process. Idempotent.
+  virtual absl::Status Outlive() = 0;
 
   // Lets the guest run. After OK this object only unmaps, and further calls are OK. NotFound:
   // somebody else has destroyed the copy, which never runs. After any other error it is not known

@@ -42,6 +42,7 @@ enum class Mutant {
   kKeepLostCopy,            // A lost copy is offered to session after session.
   kGiveUpAtOnce,            // A lost copy goes although the register may still come to name it.
   kForgetCleared,           // What a log had when it was cleared between two epochs is forgotten.
+  kOutliveTooLate,          // Copies can go with their process when the register says they run.
   kRebuildBesideGuest,      // A broken buffer is built anew although a guest runs.
 };
 

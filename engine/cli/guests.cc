@@ -111,7 +111,8 @@ struct NodeReplicaFactory::Shared {
 
 namespace {
 
-// A copy whose preparation is announced first: from then on this host may have a guest that runs.
+// A copy that is announced before it outlives this process: from then on this host may have a guest
+// that runs.
 class AnnouncedReplica final : public ReplicaDomain {
  public:
   AnnouncedReplica(std::unique_ptr<ReplicaDomain> inner, std::function<absl::Status()> announce)
@@ -121,9 +122,10 @@ class AnnouncedReplica final : public ReplicaDomain {
   absl::Status CheckState(std::span<const std::byte> state) const override {
     return inner_->CheckState(state);
   }
-  absl::Status Prepare(std::span<const std::byte> state) override {
+  absl::Status Prepare(std::span<const std::byte> state) override { return inner_->Prepare(state); }
+  absl::Status Outlive() override {
     HAVEN_RETURN_IF_ERROR(announce_());
-    return inner_->Prepare(state);
+    return inner_->Outlive();
   }
   absl::Status Run() override { return inner_->Run(); }
   absl::Status Abandon() override { return inner_->Abandon(); }

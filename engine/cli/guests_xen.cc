@@ -91,6 +91,7 @@ class HeldDomain final : public Domain {
   DomainEnd End() override { return inner_->End(); }
   absl::Status CheckMemory() override { return inner_->CheckMemory(); }
   absl::Status CheckDevices() override { return inner_->CheckDevices(); }
+  absl::Status LetRun() override { return inner_->LetRun(); }
   absl::Status Destroy() override { return inner_->Destroy(); }
 
  private:

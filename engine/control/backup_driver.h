@@ -92,6 +92,7 @@ class BackupDriver : private BackupActions {
   const StateStore* states() const { return states_.get(); }
 
  private:
+  absl::Status Outlive();
   // Answers to actions, delivered when the state machine has returned.
   struct Answer {
     enum class Kind : uint8_t { kCutOff, kFinal, kPrepared, kRunning, kAbandoned };

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "engine/base/check.h"
+#include "engine/base/mutant.h"
+#include "engine/base/status_macros.h"
 #include "engine/control/backup_driver.h"
 #include "engine/replica/features.h"
 
@@ -141,12 +143,19 @@ void BackupDriver::Prepare() {
   for (size_t i = 0; i < parts_.replicas.size() && status.ok(); ++i) {
     status = parts_.replicas[i]->Prepare(states_->state(static_cast<uint16_t>(i)));
   }
+  if (status.ok() && !HAVEN_MUTANT(kOutliveTooLate)) status = Outlive();
   Queue(Answer::Kind::kPrepared, status);
+}
+
+// When all of them are complete: whoever finds some can tell.
+absl::Status BackupDriver::Outlive() {
+  for (ReplicaDomain* replica : parts_.replicas) HAVEN_RETURN_IF_ERROR(replica->Outlive());
+  return absl::OkStatus();
 }
 
 void BackupDriver::Run() {
   // Each of them, whatever became of the others: the old copies may be gone already.
-  absl::Status status;
+  absl::Status status = HAVEN_MUTANT(kOutliveTooLate) ? Outlive() : absl::OkStatus();
   for (ReplicaDomain* replica : parts_.replicas) {
     const absl::Status ran = replica->Run();
     if (!absl::IsNotFound(ran)) {

@@ -33,6 +33,17 @@ bool AllRun(const GuestSet& guests) {
   return all;
 }
 
+// Those that have not run yet, since their promotion was broken off.
+absl::Status LetRun(const GuestSet& guests) {
+  absl::Status status;
+  for (const auto& domain : guests.domains) {
+    const absl::Status ran = domain->LetRun();
+    // One that is gone is not named any more at the next attempt.
+    if (!absl::IsUnavailable(ran)) status.Update(ran);
+  }
+  return status;
+}
+
 // What may be otherwise at the next attempt to attach. Internal, too: errors of the hypervisor and
 // the kernel that have no other name, while guests may stand still.
 bool MayPass(const absl::Status& status) {
@@ -188,6 +199,7 @@ absl::StatusOr<Guard::Next> Guard::Recover(bool deposed) {
   config.owner = record_.owner;
   config.is_new = record_.phase == GroupPhase::kNew;
   config.ending = record_.phase == GroupPhase::kEnding || !guests->ended.empty();
+  config.whole = guests->ended.empty();
   Recovery::Outcome outcome = Recovery::Outcome::kNotYet;
   {
     Keeper keeper(*guests, record_.group, [this] { return SavePhase(GroupPhase::kDeposed); });
@@ -275,7 +287,8 @@ absl::StatusOr<Guard::Next> Guard::RemoveRecord(GuardEnd end) {
 // backup. Guests that have ended meanwhile are a matter for the register again.
 absl::StatusOr<Guard::Next> Guard::OpenAndGoOn(GuestSet guests) {
   for (;;) {
-    const absl::Status opened = guests.output->OpenAll();
+    absl::Status opened = LetRun(guests);
+    if (opened.ok()) opened = guests.output->OpenAll();
     NoteOutput(opened);
     if (opened.ok()) return Next::kEngine;
     if (!Pause(options_.retry_ns)) return Next::kEnd;
@@ -316,6 +329,7 @@ absl::StatusOr<Guard::Next> Guard::EndProtection(GuardEnd end) {
       // One that is gone is not named any more at the next attempt.
       if (!absl::IsUnavailable(resumed)) status.Update(resumed);
     }
+    if (status.ok()) status = LetRun(*guests);
     if (status.ok()) status = guests->output->OpenAll();
     if (status.ok()) status = guests->output->Remove();
     NoteOutput(status);

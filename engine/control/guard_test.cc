@@ -232,6 +232,21 @@ TEST_F(GuardTest, OutputThatCanNotBeOpenedYetIsTriedAgain) {
   EXPECT_EQ(Runs().size(), 1u) << "an engine begins with an open output";
 }
 
+TEST_F(GuardTest, CopiesWhosePromotionWasBrokenOffRunByAGrantOnly) {
+  SetRegister(kOwner, RegisterMode::kSolo);
+  unrun_ = true;
+  run_failures_ = 1;
+  arbiter_->on_read = [this] { EXPECT_EQ(Count("let run"), 0); };
+  const absl::StatusOr<GuardEnd> end = Run("exit 44");
+  ASSERT_TRUE(end.ok()) << end.status();
+  const auto first = [this](const char* what) {
+    return std::find(notes_.begin(), notes_.end(), what) - notes_.begin();
+  };
+  EXPECT_LT(first("let run"), first("open"));
+  EXPECT_GE(Count("let run"), 2) << "tried again";
+  EXPECT_EQ(Runs().size(), 1u) << "an engine begins with guests that run";
+}
+
 TEST_F(GuardTest, ABufferThatStaysIsTriedAgainBeforeTheRecordGoes) {
   SetRegister(kOwner, RegisterMode::kSolo);
   remove_failures_ = 1;

@@ -43,6 +43,7 @@ class MockDomain : public Domain {
   MOCK_METHOD(absl::StatusOr<size_t>, CaptureState, (std::span<std::byte>), (override));
   MOCK_METHOD(size_t, max_state_bytes, (), (const, override));
   MOCK_METHOD(DomainEnd, End, (), (override));
+  MOCK_METHOD(absl::Status, LetRun, (), (override));
   MOCK_METHOD(absl::Status, Destroy, (), (override));
 };
 
@@ -132,6 +133,9 @@ class GuardTest : public testing::Test {
           EXPECT_EQ(SavedPhase(), GroupPhase::kDeposed) << "written down before it is done";
           return Act("destroy", &destroy_failures_);
         }));
+    EXPECT_CALL(*domain, LetRun()).Times(testing::AnyNumber()).WillRepeatedly([this] {
+      return unrun_ ? Act("let run", &run_failures_) : absl::OkStatus();
+    });
     EXPECT_CALL(*suspend, Resume()).Times(testing::AnyNumber()).WillRepeatedly(note("resume"));
     EXPECT_CALL(*suspend, Request()).Times(testing::AnyNumber()).WillRepeatedly(note("stop"));
     EXPECT_CALL(*suspend, Poll())
@@ -204,6 +208,8 @@ class GuardTest : public testing::Test {
   std::vector<std::string> notes_;
   int attach_failures_ = 0;
   int destroy_failures_ = 0;
+  bool unrun_ = false;  // The guests are copies that have not run yet.
+  int run_failures_ = 0;
   int open_failures_ = 0;
   int remove_failures_ = 0;
   int late_looks_ = 0;  // So often a guest is still to stop, and then to be let go on by a look.

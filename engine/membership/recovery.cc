@@ -91,7 +91,13 @@ void Recovery::Evaluate(const std::optional<Register>& current, int64_t now_ns) 
     outcome_ = Outcome::kOpen;
     return;
   }
-  if (current->owner == config_.owner) return Claim(*current, current->term, now_ns);
+  if (current->owner == config_.owner) {
+    if (current->running || config_.whole) return Claim(*current, current->term, now_ns);
+    // Nobody has seen any of it, and whoever had the term before may take it back.
+    state_ = State::kDestroying;
+    Report("the promotion was not finished, and not all of the copy is here: destroying it");
+    return actions_.DestroyGuests();
+  }
   if (state_ == State::kClaiming) {
     state_ = State::kDeposed;
     Stop();
@@ -133,7 +139,7 @@ void Recovery::OnGuestsDestroyed(const absl::Status& status, int64_t now_ns) {
     destroy_at_ns_ = now_ns + config_.poll_ns;
     return;
   }
-  End(Outcome::kDestroyed, "the deposed copy is destroyed");
+  End(Outcome::kDestroyed, "the copy is destroyed");
 }
 
 void Recovery::OnTick(int64_t now_ns) {

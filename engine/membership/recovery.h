@@ -21,6 +21,8 @@ struct RecoveryConfig {
   bool is_new = false;
   // What is claimed is the end of the protection: mode `none` instead of `solo`.
   bool ending = false;
+  // All guests of the group are here.
+  bool whole = true;
   int64_t arbiter_retry_ns = 200 * kNsPerMs;
   int64_t poll_ns = 200 * kNsPerMs;         // Between reads while a new owner sets itself up.
   int64_t patience_ns = 2 * kNsPerSecond;   // No answer for so long: the guests are paused.
@@ -49,13 +51,13 @@ class Recovery {
   enum class State : uint8_t {
     kClaiming,    // Finding out whether this copy still owns the group.
     kDeposed,     // Another copy owns it and does not run yet.
-    kDestroying,  // It runs: this one goes.
+    kDestroying,  // It runs, or this one was never whole: this one goes.
     kDone,
   };
   enum class Outcome : uint8_t {
     kNotYet,
     kOpen,       // Ours, mode `solo`, or `none` if ending: open the output. See value().
-    kDestroyed,  // Another copy runs; this one is gone.
+    kDestroyed,  // Another copy runs, or may take the term back; this one is gone.
     kAbsent,     // is_new only: there is no register yet.
     kRefused,    // is_new only: the group belongs to another copy. See current().
   };

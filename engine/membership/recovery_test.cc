@@ -90,6 +90,32 @@ TEST_F(RecoveryTest, AnEndedProtectionIsClaimedAsNone) {
   EXPECT_EQ(recovery_->value().mode, RegisterMode::kNone);
 }
 
+TEST_F(RecoveryTest, APromotionThatWasBrokenOffIsFinished) {
+  Start();
+  Register ours = Value(kOurs, RegisterMode::kSolo);
+  ours.running = false;
+  Answer(Verdict::kGranted, ours);
+  EXPECT_THAT(Take(), Contains("ask solo term 3"));
+  EXPECT_TRUE(asked_->running);
+}
+
+TEST_F(RecoveryTest, ACopyThatWasNeverWholeGoesAndLeavesTheTermToBeTakenBack) {
+  Start({.owner = kOurs, .ending = true, .whole = false});
+  Register ours = Value(kOurs, RegisterMode::kSolo);
+  ours.running = false;
+  Take();
+  Answer(Verdict::kGranted, ours);
+  EXPECT_THAT(Take(), ElementsAre("destroy"));
+  recovery_->OnGuestsDestroyed(absl::OkStatus(), now_ns_);
+  EXPECT_EQ(recovery_->outcome(), Recovery::Outcome::kDestroyed);
+}
+
+TEST_F(RecoveryTest, ACopyThatHasLostGuestsSinceItRanGoesOnWithTheOthers) {
+  Start({.owner = kOurs, .ending = true, .whole = false});
+  Answer(Verdict::kGranted, Value(kOurs, RegisterMode::kSolo));
+  EXPECT_THAT(Take(), Contains("ask none term 3"));
+}
+
 TEST_F(RecoveryTest, ADenialIsNotAnsweredByAskingAtOnce) {
   Start();
   Answer(Verdict::kGranted, Value(kOurs, RegisterMode::kPromotable));

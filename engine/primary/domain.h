@@ -82,6 +82,11 @@ class Domain {
   // something has changed, and then waits no longer than the epoch thread may.
   virtual absl::Status CheckDevices() { return absl::OkStatus(); }
 
+  // Lets a promoted copy run whose process has died before it could (ReplicaDomain::Outlive); only
+  // when the register says that it runs. OK for any other guest, and again. Unavailable: the guest
+  // is gone.
+  virtual absl::Status LetRun() { return absl::OkStatus(); }
+
   // Destroys the guest for good (a deposed copy). Returns when it can not run any more. OK if
   // already gone.
   virtual absl::Status Destroy() = 0;

@@ -43,11 +43,13 @@ enum class GuestOp : uint16_t {
   kDiscard = 14,
   kRemove = 15,
   kGateStats = 16,  // Reply: values = held packets, held bytes, released, dropped.
-  // To a waiting copy: payload = state record; then let it run.
+  // To a waiting copy: payload = state record; then let it run, or first let it wait for whoever
+  // attaches if its controller is gone. kRun is nothing to a guest that runs.
   kPrepare = 17,
   kRun = 18,
+  kOutlive = 19,
 };
-inline constexpr uint16_t kMaxGuestOp = 18;
+inline constexpr uint16_t kMaxGuestOp = 19;
 
 // Values of the reply to kQuery.
 enum GuestQueryValue : size_t {

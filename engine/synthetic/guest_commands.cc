@@ -37,7 +37,9 @@ absl::Status GuestServer::Handle(Connection& connection, const GuestMessage& req
 absl::Status GuestServer::HandleControl(const GuestMessage& request, GuestMessage& reply) {
   // Asked again because the first answer was late.
   if (request.op == GuestOp::kRun && !waiting_) return absl::OkStatus();
-  const bool for_waiting = request.op == GuestOp::kPrepare || request.op == GuestOp::kRun;
+  const bool for_waiting = request.op == GuestOp::kPrepare || request.op == GuestOp::kRun ||
+                           request.op == GuestOp::kOutlive;
+  if (outlives_ && waiting_ && !for_waiting) return HandleUnrun(request);
   if (for_waiting != waiting_) {
     return absl::FailedPreconditionError(absl::StrCat(
         "synthetic guest ", options_.spec.name, ": operation ", static_cast<int>(request.op),
@@ -80,10 +82,29 @@ absl::Status GuestServer::HandleControl(const GuestMessage& request, GuestMessag
       return absl::OkStatus();
     case GuestOp::kPrepare:
       return Prepare(request);
+    case GuestOp::kOutlive:
+      return Outlive();
     case GuestOp::kRun:
       return LetRun();
     default:
       return absl::UnimplementedError("unknown operation");
+  }
+}
+
+// What a guard says to any guest, of one that stands still until it is let run, and holds nothing.
+absl::Status GuestServer::HandleUnrun(const GuestMessage& request) {
+  switch (request.op) {
+    case GuestOp::kSuspend:
+    case GuestOp::kResume:
+    case GuestOp::kOpenAll:
+    case GuestOp::kDiscard:
+    case GuestOp::kRemove:
+    case GuestOp::kGateStats:
+      return absl::OkStatus();
+    default:
+      return absl::FailedPreconditionError(
+          absl::StrCat("synthetic guest ", options_.spec.name, ": operation ",
+                       static_cast<int>(request.op), " on a copy that has not run yet"));
   }
 }
 
@@ -161,6 +182,15 @@ absl::Status GuestServer::Prepare(const GuestMessage& request) {
   if (!written.ok()) HAVEN_LOG(kWarning, "synthetic") << written.message();
   prepared_ = loaded.ok();
   return loaded;
+}
+
+absl::Status GuestServer::Outlive() {
+  if (!prepared_) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("synthetic guest ", options_.spec.name, ": it has not been given its state"));
+  }
+  outlives_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status GuestServer::LetRun() {

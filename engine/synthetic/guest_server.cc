@@ -80,7 +80,7 @@ bool GuestServer::Over() const {
       std::any_of(connections_.begin(), connections_.end(),
                   [](const Connection& connection) { return connection.controller; });
   if (attached) return false;
-  if (waiting_) return true;
+  if (waiting_) return !outlives_;
   const GateMode gate = machine_->gate().mode();
   return machine_->end() != DomainEnd::kNone &&
          (gate == GateMode::kAbsent || gate == GateMode::kDiscarded);
@@ -148,7 +148,7 @@ bool GuestServer::Serve(Connection& connection) {
 }
 
 absl::Status GuestServer::Attach(Connection& connection) {
-  if (waiting_) {
+  if (waiting_ && !outlives_) {
     return absl::FailedPreconditionError(
         absl::StrCat("synthetic guest ", options_.spec.name,
                      ": it is a copy that waits and has not been promoted"));
@@ -179,7 +179,7 @@ absl::Status GuestServer::SendAttached(const UniqueFd& socket, uint64_t id) cons
   reply.SetText(FormatSyntheticSpec(options_.spec));
   std::array<int, kGuestFds> fds{};
   fds[kGuestMemoryFd] =
-      waiting_ ? machine_->memory_fd().get() : machine_->memory_read_only_fd().get();
+      waiting_ && !outlives_ ? machine_->memory_fd().get() : machine_->memory_read_only_fd().get();
   fds[kGuestBitmapFd] = machine_->bitmap_fd().get();
   fds[kGuestStatusFd] = machine_->status_fd().get();
   fds[kGuestEventFd] = machine_->event_fd().get();

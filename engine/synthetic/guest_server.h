@@ -29,7 +29,8 @@ struct GuestServerOptions {
 
 // One guest and its connections: at most one controller, and a few others that ask and command.
 // The loss of a connection changes nothing in the guest: a held gate stays held, a stopped guest
-// stays stopped; but a waiting copy ends with its starter. Single-threaded, apart from the vCPUs.
+// stays stopped; but a waiting copy ends with its starter, unless it was told to outlive it.
+// Single-threaded, apart from the vCPUs.
 class GuestServer {
  public:
   // Takes the name, makes the guest and says so to `starter`, of which a duplicate becomes the
@@ -64,11 +65,13 @@ class GuestServer {
   // Each returns the reply's error, or fills in the reply.
   absl::Status Handle(Connection& connection, const GuestMessage& request, GuestMessage& reply);
   absl::Status HandleControl(const GuestMessage& request, GuestMessage& reply);
+  absl::Status HandleUnrun(const GuestMessage& request);
   absl::Status Attach(Connection& connection);
   absl::Status EndGuest(const GuestMessage& request);
   absl::Status InjectFault(const GuestMessage& request);
 
   absl::Status Prepare(const GuestMessage& request);
+  absl::Status Outlive();
   absl::Status LetRun();
   void Query(GuestMessage& reply);
   void GateStats(GuestMessage& reply);
@@ -84,6 +87,7 @@ class GuestServer {
   // A copy that has not been let run, and whether it has its state.
   bool waiting_ = false;
   bool prepared_ = false;
+  bool outlives_ = false;  // Its starter.
 };
 
 }  // namespace haven

@@ -109,6 +109,8 @@ DomainEnd SyntheticDomain::End() {
   return connection_->Dead() ? DomainEnd::kVanished : DomainEnd::kNone;
 }
 
+absl::Status SyntheticDomain::LetRun() { return connection_->channel().Call(GuestOp::kRun); }
+
 absl::Status SyntheticDomain::Destroy() { return connection_->Kill(); }
 
 absl::StatusOr<std::unique_ptr<SyntheticSuspend>> SyntheticSuspend::Create(

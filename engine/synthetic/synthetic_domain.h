@@ -33,6 +33,7 @@ class SyntheticDomain final : public Domain {
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override;
   DomainEnd End() override;
+  absl::Status LetRun() override;
   absl::Status Destroy() override;
 
  private:

@@ -57,6 +57,12 @@ absl::Status SyntheticReplica::Prepare(std::span<const std::byte> state) {
                                           " can not run: ", prepared.message()));
 }
 
+absl::Status SyntheticReplica::Outlive() {
+  const absl::Status told = connection_->channel().Call(GuestOp::kOutlive);
+  if (told.ok()) return told;
+  return absl::InternalError(told.message());
+}
+
 absl::Status SyntheticReplica::Run() {
   if (running_) return absl::OkStatus();
   HAVEN_RETURN_IF_ERROR(connection_->channel().Call(GuestOp::kRun));

@@ -19,7 +19,7 @@
 namespace haven {
 
 // ReplicaDomain: a guest's process that was built like the original and has never run. It ends by
-// itself when this object's process dies before Run(). Its memory is zero at first.
+// itself when this object's process dies before Outlive(). Its memory is zero at first.
 //
 // With verify=1 Prepare proves that the memory is that of the state's instant; if it is not, the
 // copy refuses to run. Either way a report (report.h) tells what it found. That takes time in
@@ -37,6 +37,7 @@ class SyntheticReplica final : public ReplicaDomain {
   const GuestMemory& memory() const override { return connection_->memory(); }
   absl::Status CheckState(std::span<const std::byte> state) const override;
   absl::Status Prepare(std::span<const std::byte> state) override;
+  absl::Status Outlive() override;
   absl::Status Run() override;
   // FailedPrecondition after Run().
   absl::Status Abandon() override;

@@ -302,5 +302,44 @@ TEST_F(SyntheticReplicaTest, ACopyEndsWithItsSessionsProcessUnlessItRuns) {
   }
 }
 
+// From Outlive() on it waits for whoever comes next.
+TEST_F(SyntheticReplicaTest, ACopyThatWasToldSoOutlivesItsSessionsProcess) {
+  Protect("synthetic:mem=1M", "");
+  Epoch();
+  replica_.reset();
+  for (const bool run : {true, false}) {
+    const pid_t session = fork();
+    if (session == 0) {
+      auto replica = SyntheticReplica::Create(backup_, FormatSyntheticSpec(spec_), "verify=0");
+      if (!replica.ok() || !(*replica)->Prepare(state_).ok() || !(*replica)->Outlive().ok()) {
+        _exit(1);
+      }
+      raise(SIGKILL);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(session, &status, 0), session);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    auto left = SyntheticConnection::Attach(backup_.runtime_dir, spec_.name);
+    ASSERT_TRUE(left.ok()) << left.status();
+    SyntheticDomain domain(*left);
+    // What a guard does to any guest before it knows what the register says.
+    const auto suspend = *SyntheticSuspend::Create(*left);
+    EXPECT_TRUE(suspend->Resume().ok());
+    EXPECT_TRUE(suspend->Request().ok());
+    SyntheticOutput output({*left});
+    EXPECT_TRUE(output.OpenAll().ok());
+    EXPECT_TRUE(QuerySyntheticGuest(backup_.runtime_dir, spec_.name)->waiting);
+    if (run) {
+      EXPECT_TRUE(domain.LetRun().ok());
+      EXPECT_TRUE(domain.LetRun().ok()) << "idempotent";
+      const uint64_t writes = QuerySyntheticGuest(backup_.runtime_dir, spec_.name)->writes[0];
+      EXPECT_TRUE(Eventually([&] {
+        return QuerySyntheticGuest(backup_.runtime_dir, spec_.name)->writes[0] > writes;
+      }));
+    }
+    EXPECT_TRUE(domain.Destroy().ok());
+  }
+}
+
 }  // namespace
 }  // namespace haven

@@ -83,8 +83,13 @@ void SimChecks::OnReleased(const SimPacket& packet, const std::optional<Register
                        truth.has_value() ? FormatRegister(*truth) : "absent"));
 }
 
-void SimChecks::OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner) {
-  if (truth.has_value() && truth->owner != owner && truth->running) return;
+void SimChecks::OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner,
+                                   bool successor) {
+  if (truth.has_value() && truth->owner != owner && truth->running) {
+    if (successor) return;
+    return Violate(absl::StrCat("I3: copy of ", owner, " destroyed, and that of ", truth->owner,
+                                " is lost and has never run"));
+  }
   Violate(absl::StrCat("I3: copy of ", owner, " destroyed, the register says ",
                        truth.has_value() ? FormatRegister(*truth) : "absent"));
 }

@@ -56,8 +56,10 @@ class SimChecks {
   // there is such a session.
   void OnReleased(const SimPacket& packet, const std::optional<Register>& truth,
                   const std::string& owner, std::optional<uint64_t> committed);
-  // A copy is destroyed because another one owns the group.
-  void OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner);
+  // A copy is destroyed because another one owns the group. `successor`: that one is there, or was
+  // until it had run, or its host lost power.
+  void OnDeposedDestroyed(const std::optional<Register>& truth, const std::string& owner,
+                          bool successor);
   // An engine says that its group is not protected any more.
   void OnProtectionEnded(const std::optional<Register>& truth, const std::string& owner);
   void OnBarrier(bool all_stopped);

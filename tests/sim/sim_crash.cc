@@ -55,17 +55,16 @@ bool SimWorld::CrashListener(int host) {
   return true;
 }
 
-// Waiting copies go with it; those that the toolstack was told to run go on, and a guard finds
-// them.
+// Waiting copies go with it; those that are to outlive it do, and a guard finds them.
 bool SimWorld::CrashSession(int host) {
   if (hosts_[host].session == nullptr) return false;
   if (hosts_[host].session->driver().backup().registers().change_pending()) request_died_ = true;
   const std::shared_ptr<SimSession> session = TakeSession(host);
   session->life().Kill();
   Bury(session);
-  bool runs = false;
-  for (const auto& replica : session->replicas()) runs |= replica->running();
-  if (runs) LetRun(host, *session);
+  bool left = false;
+  for (const auto& replica : session->replicas()) left |= replica->outlives();
+  if (left) LeaveCopies(host, *session);
   if (hosts_[host].record.has_value()) Supervise(host);
   if (OwnerDied()) Reboot();
   return true;
@@ -77,6 +76,8 @@ bool SimWorld::CrashHost(int index) {
   host.up = false;
   ++host.boots;
   Trace(absl::StrCat("host ", index, " loses power"));
+  if (host.copy != nullptr) accounted_.insert(host.copy->owner());
+  if (host.session != nullptr) accounted_.insert(host.session->owner());
   CrashSession(index);
   CrashGuard(index);
   RemoveCopy(index);

@@ -91,6 +91,7 @@ void SimGuard::Recover(bool deposed) {
   config.owner = record.owner;
   config.is_new = record.phase == GroupPhase::kNew;
   config.ending = ending_;
+  config.whole = !host.copy->AnyVanished();
   config.arbiter_retry_ns = 30 * kNsPerMs;
   config.poll_ns = 40 * kNsPerMs;
   config.patience_ns = world_.config_.primary.solo_patience_ns;
@@ -148,6 +149,8 @@ void SimGuard::OnRecovered() {
       if (outcome == Recovery::Outcome::kRefused) world_.checks_.OnRefused(host.copy->copy());
       host.record.reset();
       world_.RemoveCopy(host_);
+      // A promotion that was broken off early leaves nobody, if the old copy's host is dead.
+      if (world_.OwnerDied()) world_.Reboot();
       return End();
     case Recovery::Outcome::kNotYet:
       break;
@@ -170,7 +173,10 @@ void SimGuard::StopGuests() {
 // Guard::Keeper::DestroyGuests; a domain takes a moment to go.
 void SimGuard::DestroyGuests() {
   if (!life_.Acts()) return;
-  world_.checks_.OnDeposedDestroyed(world_.arbiter_.truth(), group().owner());
+  if (!world_.hosts_[host_].unrun.has_value()) {
+    world_.checks_.OnDeposedDestroyed(world_.arbiter_.truth(), group().owner(),
+                                      world_.OwnerAccountedFor());
+  }
   Later(world_.random_.Between(1, 10) * kNsPerMs, [this] {
     absl::Status status = SavePhase(GroupPhase::kDeposed);
     if (life_.dead()) return;
@@ -190,9 +196,20 @@ void SimGuard::Report(const char* cause) {
   world_.Tell("guard", "without an engine", cause);
 }
 
-// Output first, then an engine that looks for a backup.
+// As LetRun in engine/control/guard_copy.cc.
+absl::Status SimGuard::LetRun() {
+  for (const auto& guest : group().guests()) {
+    if (!life_.Acts()) return SimDead();
+    if (!guest->waits()) continue;
+    world_.NoteRun(host_);
+    HAVEN_CHECK_OK(guest->LetRun());
+  }
+  return absl::OkStatus();
+}
+
+// Guests and output first, then an engine that looks for a backup.
 void SimGuard::OpenAndGoOn() {
-  if (!life_.Acts()) return;
+  if (!LetRun().ok() || !life_.Acts()) return;
   if (!group().output().OpenAll().ok()) {
     return Later(kRetryNs, [this] {
       // Guests that have ended meanwhile are a matter for the register again.
@@ -259,6 +276,7 @@ void SimGuard::EndProtection() {
     const absl::Status resumed = guest->Resume();
     if (!absl::IsUnavailable(resumed)) status.Update(resumed);
   }
+  if (status.ok()) status = LetRun();
   if (status.ok() && life_.Acts()) status = group().output().Remove();
   if (life_.dead()) return;
   if (!status.ok()) return Later(kRetryNs, [this] { EndProtection(); });

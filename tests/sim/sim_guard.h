@@ -73,6 +73,7 @@ class SimGuard final : public RecoveryActions, public std::enable_shared_from_th
   void Drive();
   void OnRecovered();
   void OpenAndGoOn();
+  absl::Status LetRun();
   void StartEngine();
   void AfterEngine();
   void EndProtection();

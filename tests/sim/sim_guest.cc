@@ -60,6 +60,12 @@ void SimGuest::EndAs(DomainEnd end) {
   ++suspend_request_;
 }
 
+absl::Status SimGuest::LetRun() {
+  if (ended()) return Gone();
+  waits_ = false;
+  return absl::OkStatus();
+}
+
 absl::Status SimGuest::Destroy() {
   EndAs(DomainEnd::kVanished);
   return absl::OkStatus();
@@ -162,6 +168,7 @@ void SimGuest::LetGo() {
 
 absl::Status SimGuest::Request() {
   if (ended()) return Gone();
+  if (waits_) return absl::OkStatus();
   SimGuestWorld& world = group_.world();
   const uint64_t request = ++suspend_request_;
   if (world.chances.Happens(SimGuestFault::kSuspendIgnored)) return absl::OkStatus();

@@ -50,6 +50,9 @@ class SimGuest final : public Domain, public SuspendMethod {
 
   // Work of one time slice.
   void RunSlice(bool burst);
+  // A copy whose promotion was broken off: nothing runs until LetRun().
+  void Wait() { waits_ = true; }
+  bool waits() const { return waits_ && !ended(); }
   // Somebody who is not the engine lets it go on, if it stands.
   void LetGo();
   // It ends by itself, or something outside ends it. Nothing brings it back.
@@ -65,6 +68,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   absl::StatusOr<size_t> CaptureState(std::span<std::byte> out) override;
   size_t max_state_bytes() const override { return kSimStateBytes; }
   DomainEnd End() override { return end_; }
+  absl::Status LetRun() override;
   absl::Status Destroy() override;
 
   absl::Status Request() override;
@@ -72,7 +76,7 @@ class SimGuest final : public Domain, public SuspendMethod {
   absl::Status Resume() override;
   int event_fd() const override { return -1; }
 
-  bool stopped() const { return suspended_ || ended(); }
+  bool stopped() const { return suspended_ || waits_ || ended(); }
   // As far as the engine can know: it has stopped, and the engine has not let it go on.
   bool told_stopped() const { return stopped() || let_go_; }
   bool ended() const { return end_ != DomainEnd::kNone; }
@@ -105,6 +109,7 @@ class SimGuest final : public Domain, public SuspendMethod {
     uint64_t cleared_at = 0;
   };
   std::deque<KeptFetch> kept_fetches_;
+  bool waits_ = false;
   bool suspended_ = false;
   bool let_go_ = false;  // By others, since it was suspended.
   uint64_t suspend_request_ = 0;

@@ -120,7 +120,7 @@ void SimWorld::OnSessionEnded(int host) {
   Bury(session);
   Trace(absl::StrCat("host ", host, " session ended: ", session->driver().backup().cause()));
   if (session->driver().backup().end() == BackupEnd::kPromoted) {
-    LetRun(host, *session);
+    LeaveCopies(host, *session);
     if (checks_.violation().empty()) StartGuard(host);
     return;
   }
@@ -131,26 +131,55 @@ void SimWorld::OnSessionEnded(int host) {
   if (session->promotion_failed() && OwnerDied()) Reboot();
 }
 
-// The copies that the toolstack was told to run are guests now; the others are gone.
-void SimWorld::LetRun(int host, const SimSession& session) {
-  std::vector<SimState> states;
-  std::vector<uint64_t> hashes;
+// The copies that the toolstack was told to run are guests now, those that were to outlive their
+// session wait for a guard, and the others are gone.
+void SimWorld::LeaveCopies(int host, const SimSession& session) {
+  SimPromoted promoted;
+  bool runs = false;
   for (const auto& replica : session.replicas()) {
-    states.push_back(replica->state());
-    hashes.push_back(replica->Hash());
+    promoted.states.push_back(replica->state());
+    promoted.memory_hashes.push_back(replica->Hash());
+    runs |= replica->running();
     if (!replica->SpecialUntouched()) {
       return checks_.Violate("I1: a page that is not RAM was written on the backup");
     }
   }
   Host& here = hosts_[host];
   here.copy = MakeGroup(host, session.owner());
-  for (size_t i = 0; i < states.size(); ++i) {
+  for (size_t i = 0; i < promoted.states.size(); ++i) {
     SimReplica& replica = *session.replicas()[i];
     SimGuest& guest = *here.copy->guests()[i];
-    guest.Adopt(states[i], replica.TakeMemory());
-    if (!replica.running()) guest.EndAs(DomainEnd::kVanished);
+    guest.Adopt(promoted.states[i], replica.TakeMemory());
+    if (replica.running()) continue;
+    if (replica.outlives()) {
+      guest.Wait();
+    } else {
+      guest.EndAs(DomainEnd::kVanished);
+    }
   }
-  checks_.OnRun(here.copy->copy(), states, hashes, arbiter_.truth(), session.owner());
+  here.unrun = std::move(promoted);
+  if (runs) NoteRun(host);
+}
+
+// The first guest of a promoted copy runs.
+void SimWorld::NoteRun(int host) {
+  Host& here = hosts_[host];
+  if (!here.unrun.has_value()) return;
+  checks_.OnRun(here.copy->copy(), here.unrun->states, here.unrun->memory_hashes, arbiter_.truth(),
+                here.copy->owner());
+  here.unrun.reset();
+  accounted_.insert(here.copy->owner());
+}
+
+// Whether the copy that the register names is there, or is gone for a reason of its own.
+bool SimWorld::OwnerAccountedFor() const {
+  const std::optional<Register>& truth = arbiter_.truth();
+  if (!truth.has_value() || accounted_.contains(truth->owner)) return true;
+  for (const Host& host : hosts_) {
+    if (host.copy != nullptr && host.copy->owner() == truth->owner) return true;
+    if (host.session != nullptr && host.session->owner() == truth->owner) return true;
+  }
+  return false;
 }
 
 }  // namespace haven

@@ -151,6 +151,7 @@ constexpr NamedMutant kMutants[] = {
     {"keep-lost-copy", Mutant::kKeepLostCopy},
     {"give-up-at-once", Mutant::kGiveUpAtOnce},
     {"forget-cleared", Mutant::kForgetCleared},
+    {"outlive-too-late", Mutant::kOutliveTooLate},
     {"rebuild-beside-guest", Mutant::kRebuildBesideGuest},
 };
 

@@ -63,6 +63,7 @@ void SimWorld::StartGuard(int host) {
 void SimWorld::Protect(int host) {
   Host& here = hosts_[host];
   here.copy->Rename(NewOwner(host));
+  accounted_.insert(here.copy->owner());
   here.record = SimRecord{here.copy->owner(), GroupPhase::kNew};
   StartGuard(host);
 }
@@ -92,6 +93,7 @@ void SimWorld::RemoveCopy(int host) {
   for (const auto& guest : here.copy->guests()) HAVEN_CHECK_OK(guest->Destroy());
   HAVEN_CHECK_OK(here.copy->output().Discard());
   here.copy.reset();
+  here.unrun.reset();
   here.stopped_since_ns.reset();
 }
 

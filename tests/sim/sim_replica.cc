@@ -14,8 +14,8 @@ absl::Status SimReplica::CheckState(std::span<const std::byte> state) const {
 absl::Status SimReplica::Prepare(std::span<const std::byte> state) {
   if (!life_.Acts()) return SimDead();
   HAVEN_CHECK(!abandoned_);
-  absl::Status status = announce_();
-  if (status.ok() && destroyed_) status = absl::NotFoundError("simulated: there is no copy");
+  absl::Status status;
+  if (destroyed_) status = absl::NotFoundError("simulated: there is no copy");
   if (status.ok() && world_.chances.Happens(SimGuestFault::kPrepareFails)) {
     status = absl::InternalError("simulated: the context can not be set");
   }
@@ -25,6 +25,16 @@ absl::Status SimReplica::Prepare(std::span<const std::byte> state) {
   }
   state_ = DecodeSimState(state);
   return absl::OkStatus();
+}
+
+absl::Status SimReplica::Outlive() {
+  if (!life_.Acts()) return SimDead();
+  HAVEN_CHECK(!abandoned_);
+  const absl::Status status = announce_();
+  if (!life_.Acts()) return SimDead();
+  prepare_failed_ |= !status.ok();
+  outlives_ |= status.ok();
+  return status;
 }
 
 // Called again after it took effect it is OK: the answer may have been lost.

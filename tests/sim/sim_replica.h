@@ -16,7 +16,7 @@ namespace haven {
 
 class SimReplica final : public ReplicaDomain {
  public:
-  // `announce`: called before a preparation, as from then on a copy may run here.
+  // `announce`: called before it outlives its process, as from then on a copy may run here.
   SimReplica(SimGuestWorld& world, SimLife& life, std::function<absl::Status()> announce)
       : world_(world),
         life_(life),
@@ -26,6 +26,7 @@ class SimReplica final : public ReplicaDomain {
   const GuestMemory& memory() const override { return memory_->view(); }
   absl::Status CheckState(std::span<const std::byte> state) const override;
   absl::Status Prepare(std::span<const std::byte> state) override;
+  absl::Status Outlive() override;
   absl::Status Run() override;
   absl::Status Abandon() override;
 
@@ -37,6 +38,8 @@ class SimReplica final : public ReplicaDomain {
 
   bool lost() const { return lost_; }
   bool running() const { return running_; }
+  // It is a guest, or may become one without its session.
+  bool outlives() const { return outlives_ && !abandoned_; }
   bool prepare_failed() const { return prepare_failed_; }
   const SimState& state() const { return state_; }
   uint64_t Hash() { return memory_->Hash(); }
@@ -51,6 +54,7 @@ class SimReplica final : public ReplicaDomain {
   SimState state_;
   bool lost_ = false;
   bool destroyed_ = false;
+  bool outlives_ = false;
   bool running_ = false;
   bool prepare_failed_ = false;
   bool abandoned_ = false;

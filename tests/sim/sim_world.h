@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,12 @@ struct SimResult {
   SimCoverage coverage;
 };
 
+// What a promoted copy is seen to be when it first runs.
+struct SimPromoted {
+  std::vector<SimState> states;
+  std::vector<uint64_t> memory_hashes;
+};
+
 class SimWorld {
  public:
   // `trace`: print what happens.
@@ -58,6 +65,7 @@ class SimWorld {
     bool durable = true;     // The directory of records is on a disk, not in memory.
     std::optional<SimRecord> record;
     std::shared_ptr<SimGroup> copy;           // The guests.
+    std::optional<SimPromoted> unrun;         // The copy was promoted, and has not run yet.
     std::shared_ptr<SimGuard> guard;          // Holds the group's lock, or
     std::shared_ptr<SimSession> session;      // ... this does, or nobody.
     bool supervised = false;                  // The service manager is about to start a guard.
@@ -115,7 +123,9 @@ class SimWorld {
   std::shared_ptr<SimSession> TakeSession(int host);
   void GiveUpReplica(const SimSession& session);
   void OnSessionEnded(int host);
-  void LetRun(int host, const SimSession& session);
+  void LeaveCopies(int host, const SimSession& session);
+  void NoteRun(int host);
+  bool OwnerAccountedFor() const;
 
   // sim_waits.cc: the bounds of all waits (I5).
   void CheckWaits();
@@ -205,6 +215,7 @@ class SimWorld {
   std::array<Host, 2> hosts_;
   std::vector<std::shared_ptr<SimGroup>> groups_;  // All that ever were: late events find them.
   std::vector<std::shared_ptr<void>> morgue_;      // Processes that have just ended.
+  std::set<std::string> accounted_;  // Owners whose copy has run, or whose host has lost power.
   std::map<SessionId, std::vector<uint64_t>> ended_sessions_;  // What they had committed, by guest.
   CopyId next_copy_ = 1;
 

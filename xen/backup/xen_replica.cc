@@ -163,6 +163,15 @@ absl::Status XenReplica::SetGuestParams(const XenState& state) {
   return absl::OkStatus();
 }
 
+// It would only act after its read of our pipe has come back, which it does not any more. Waiting
+// until it is dead would take several times as long as all the rest.
+absl::Status XenReplica::Outlive() {
+  const absl::Status killed = parts_.toolstack->Kill();
+  if (killed.ok()) return killed;
+  return absl::InternalError(
+      absl::StrCat("the copy of guest ", parts_.config.name, ": ", killed.message()));
+}
+
 absl::Status XenReplica::Run() {
   if (running_) return absl::OkStatus();
   const Clock& clock = SystemClock::Get();
@@ -181,10 +190,8 @@ absl::Status XenReplica::Run() {
                                << ", is let run, but " << std::string(alive.message());
     }
   }
-  // It would only act after its read of our pipe has come back, which it does not any more. Waiting
-  // until it is dead would take several times as long as all the rest.
-  const absl::Status killed = parts_.toolstack->Kill();
-  if (!killed.ok()) return failed(killed);
+  const absl::Status alone = Outlive();
+  if (!alone.ok()) return failed(alone);
   absl::StatusOr<DomainState> now = parts_.host->StateOf(parts_.domid);
   // A host with one processor gives it to the guest from here on: the guest runs before we see it.
   const int64_t unpaused_ns = clock.NowNs();

@@ -56,6 +56,8 @@ class XenReplica final : public ReplicaDomain {
   // A device model loads one state only: where there is one, Internal also after the first call
   // that came as far as handing it over.
   absl::Status Prepare(std::span<const std::byte> state) override;
+  // Kills the toolstack's process.
+  absl::Status Outlive() override;
   absl::Status Run() override;
   // FailedPrecondition after Run(). Blocks for the toolstack's destruction of the copy, devices
   // included, but no longer than twice its limit.

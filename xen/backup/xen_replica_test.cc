@@ -205,6 +205,25 @@ TEST_F(XenReplicaTest, ACopyThatWasUnpausedDoesNotRunBeforeItsTime) {
   EXPECT_TRUE(world_->running);
 }
 
+TEST_F(XenReplicaTest, ACopyOutlivesItsToolstackAndIsStillAbandonedOrRun) {
+  for (const bool run : {false, true}) {
+    std::filesystem::remove(world_->made);
+    std::filesystem::remove(world_->unmade);
+    const std::unique_ptr<XenReplica> replica = Good();
+    const pid_t toolstack = replica->toolstack_pid();
+    ASSERT_TRUE(replica->Prepare(State()).ok());
+    ASSERT_TRUE(replica->Outlive().ok());
+    EXPECT_TRUE(replica->Outlive().ok()) << "idempotent";
+    EXPECT_TRUE(Eventually([&] { return absl::IsAborted(replica->CheckState(State())); }))
+        << "process " << toolstack << " still lives";
+    EXPECT_FALSE(std::filesystem::exists(world_->unmade));
+    EXPECT_FALSE(world_->running);
+    EXPECT_TRUE((run ? replica->Run() : replica->Abandon()).ok());
+    EXPECT_EQ(world_->running, run);
+    EXPECT_EQ(std::filesystem::exists(world_->unmade), !run);
+  }
+}
+
 TEST_F(XenReplicaTest, ADestroyedCopyDoesNotRun) {
   const std::unique_ptr<XenReplica> replica = Good();
   world_->destroyed = true;

@@ -99,6 +99,8 @@ class XenDomainControl {
   // Lets a suspended guest go on as if its suspend had been cancelled. FailedPrecondition: it is
   // not suspended.
   virtual absl::Status ResumeCancelled() = 0;
+  // Takes a pause away that a toolstack has put on it.
+  virtual absl::Status Unpause() = 0;
   virtual absl::Status Destroy() = 0;
 };
 

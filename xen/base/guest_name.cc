@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "engine/base/status_macros.h"
 
 namespace haven {
@@ -35,6 +36,10 @@ absl::Status MarkGuest(XenStore& store, uint32_t domid, const std::string& name)
 
 absl::Status UnmarkGuest(XenStore& store, uint32_t domid) { return store.Remove(MarkPath(domid)); }
 
+bool IsIncomingName(absl::string_view domain, absl::string_view name) {
+  return absl::ConsumePrefix(&domain, name) && domain == kIncoming;
+}
+
 absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& name,
                                          const std::function<DomainLife(uint32_t domid)>& look) {
   HAVEN_ASSIGN_OR_RETURN(const std::vector<std::string> domains, store.List(kDomains));
@@ -50,7 +55,7 @@ absl::StatusOr<uint32_t> FindGuestDomain(XenStore& store, const std::string& nam
     HAVEN_ASSIGN_OR_RETURN(const std::optional<std::string> called,
                            ReadIfThere(store, absl::StrCat(kDomains, "/", domid, "/name")));
     if (!named.has_value() && (text == name || called == name) && there()) named = domid;
-    if (called == absl::StrCat(name, kIncoming) && look(domid) == DomainLife::kRuns) {
+    if (called.has_value() && IsIncomingName(*called, name) && look(domid) == DomainLife::kRuns) {
       incoming = domid;
     }
   }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "xen/base/store.h"
 
 namespace haven {
@@ -26,6 +27,10 @@ enum class DomainLife : uint8_t {
   kThere,
   kRuns,  // It is not paused.
 };
+
+// Whether a domain with this name of the toolstack's is a copy of the guest `name` that waits, or
+// has not got its name yet.
+bool IsIncomingName(absl::string_view domain, absl::string_view name);
 
 // The domain that is the guest `name`, of those that are there: the one that was marked so; else
 // the one of this name, or of this number in decimal; else a promoted copy whose process died

@@ -64,6 +64,13 @@ TEST_F(GuestNameTest, ACopyThatWaitsIsNoGuest) {
   EXPECT_EQ(Find("web1"), 4u);
 }
 
+TEST_F(GuestNameTest, ACopyIsKnownByTheToolstacksName) {
+  EXPECT_TRUE(IsIncomingName("web1--incoming", "web1"));
+  for (const char* const other : {"web1", "web", "web1--incoming2", "web1-x--incoming", ""}) {
+    EXPECT_FALSE(IsIncomingName(other, "web1")) << other;
+  }
+}
+
 TEST_F(GuestNameTest, WhatADeadDomainHasLeftIsNoGuest) {
   for (const uint32_t domid : {3, 9}) {
     Domain(domid, "web1");

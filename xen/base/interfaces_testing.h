@@ -130,6 +130,11 @@ class FakeDomainControl final : public XenDomainControl {
     status.shutdown = false;
     return absl::OkStatus();
   }
+  absl::Status Unpause() override {
+    if (!error.ok()) return error;
+    status.paused = false;
+    return absl::OkStatus();
+  }
   absl::Status Destroy() override {
     ++destroys;
     error = absl::NotFoundError("domain 5 does not exist any more");

@@ -208,6 +208,11 @@ class XcDomainControl final : public XenDomainControl {
     return errno == EINVAL ? absl::FailedPreconditionError(error.message()) : error;
   }
 
+  absl::Status Unpause() override {
+    if (xc_domain_unpause(xc_.get(), domid_) != 0) return Error("xc_domain_unpause");
+    return absl::OkStatus();
+  }
+
   absl::Status Destroy() override {
     if (xc_domain_destroy(xc_.get(), domid_) != 0) return Error("xc_domain_destroy");
     return absl::OkStatus();

@@ -172,19 +172,24 @@ absl::Status Map(const XenDomainStatus& status, const XenToolstackConfig& config
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<uint32_t> FindXenGuest(const std::string& name) {
+// `promoted`: a copy that is still paused is the guest as well.
+absl::StatusOr<uint32_t> Find(const std::string& name, bool promoted) {
   HAVEN_ASSIGN_OR_RETURN(const std::unique_ptr<XenStore> store, OpenXenStore());
-  return FindGuestDomain(*store, name, [](uint32_t domid) {
+  return FindGuestDomain(*store, name, [promoted](uint32_t domid) {
     const absl::StatusOr<std::unique_ptr<XenDomainControl>> control = OpenXenDomain(domid);
     const absl::StatusOr<XenDomainStatus> status =
         control.ok() ? (*control)->Status() : absl::StatusOr<XenDomainStatus>(control.status());
     if (!status.ok()) {
       return absl::IsNotFound(status.status()) ? DomainLife::kGone : DomainLife::kThere;
     }
-    return status->paused || status->dying ? DomainLife::kThere : DomainLife::kRuns;
+    return (status->paused && !promoted) || status->dying ? DomainLife::kThere : DomainLife::kRuns;
   });
+}
+
+}  // namespace
+
+absl::StatusOr<uint32_t> FindXenGuest(const std::string& name) {
+  return Find(name, /*promoted=*/false);
 }
 
 absl::Status MarkXenGuest(uint32_t domid, const std::string& name) {
@@ -215,7 +220,7 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
                                         const XenRefusalOptions& options) {
   XenGuest guest;
   StepTimes times;
-  HAVEN_ASSIGN_OR_RETURN(guest.domid, FindXenGuest(name));
+  HAVEN_ASSIGN_OR_RETURN(guest.domid, Find(name, hold == XenHold::kRun));
   XenDomain::Parts parts;
   HAVEN_ASSIGN_OR_RETURN(parts.control, OpenXenDomain(guest.domid));
   HAVEN_ASSIGN_OR_RETURN(const XenDomainStatus status, parts.control->Status());
@@ -226,6 +231,7 @@ absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
   HAVEN_ASSIGN_OR_RETURN(parts.store, OpenXenStore());
   HAVEN_ASSIGN_OR_RETURN(parts.info.name, parts.store->Read(DomainPath(guest.domid, "/name")));
   parts.info.uuid = FormatXenUuid(status.uuid);
+  parts.waits = status.paused && IsIncomingName(parts.info.name, name);
   parts.stop = std::make_shared<XenStopState>();
   parts.destroy = [](uint32_t domid) {
     return RunXl({"destroy", absl::StrCat(domid)}, kToolstackTimeout).status();

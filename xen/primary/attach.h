@@ -44,9 +44,10 @@ absl::StatusOr<std::string> XenGuestName(uint32_t domid);
 // no such guest; else errors of toolstack and hypervisor.
 absl::Status CheckXenGuest(const std::string& name, const XenRefusalOptions& options);
 
-// Takes hold of a guest. NotFound: there is none of that name. FailedPrecondition: another process
-// has hold of it, or (kReplicate) it can not be protected, as of CheckXenGuest. Else errors of
-// toolstack and hypervisor.
+// Takes hold of a guest; kRun: also of one whose promotion was broken off before it ran, which
+// Domain::LetRun lets run. That one is whole is for the group's record to say. NotFound: there is
+// none of that name. FailedPrecondition: another process has hold of it, or (kReplicate) it can not
+// be protected, as of CheckXenGuest. Else errors of toolstack and hypervisor.
 absl::StatusOr<XenGuest> AttachXenGuest(const std::string& name, XenHold hold,
                                         const XenRefusalOptions& options);
 

@@ -176,6 +176,19 @@ absl::StatusOr<size_t> XenDomain::CaptureState(std::span<std::byte> out) {
       "save or migrate a protected guest (xl save, xl migrate)"));
 }
 
+absl::Status XenDomain::LetRun() {
+  if (!parts_.waits) return absl::OkStatus();
+  HAVEN_RETURN_IF_ERROR(Translate(parts_.control->Unpause()));
+  parts_.waits = false;
+  HAVEN_LOG(kInfo, "xen") << "guest " << parts_.info.name << " runs as domain "
+                          << parts_.control->domid() << ": its promotion was broken off before";
+  // As its promotion would have done: a guest says so when it boots, and never again.
+  const absl::Status offered = parts_.store->Write(
+      absl::StrCat("/local/domain/", parts_.control->domid(), "/control/feature-suspend"), "1");
+  if (!offered.ok()) HAVEN_LOG(kWarning, "xen") << std::string(offered.message());
+  return absl::OkStatus();
+}
+
 DomainEnd XenDomain::End() {
   const absl::StatusOr<XenDomainStatus> status = parts_.control->Status();
   if (absl::IsNotFound(status.status())) return DomainEnd::kVanished;

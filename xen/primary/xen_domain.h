@@ -44,6 +44,7 @@ class XenDomain final : public Domain {
     uint64_t canary = 0;  // As LogDirty has it.
     const Clock* clock = &SystemClock::Get();
     std::unique_ptr<DeviceWatch> devices;  // Where the mapping is.
+    bool waits = false;                    // A promoted copy that has not run yet.
     // Ends the domain and its devices by the toolstack.
     std::function<absl::Status(uint32_t domid)> destroy;
   };
@@ -67,6 +68,7 @@ class XenDomain final : public Domain {
   absl::Status CheckMemory() override;
   absl::Status CheckDevices() override;
   // With its devices; by the hypervisor alone if the toolstack does not do it in time.
+  absl::Status LetRun() override;
   absl::Status Destroy() override;
 
  private:

@@ -36,6 +36,7 @@ class XenDomainTest : public ::testing::Test {
     parts.pages = kFrames;
     parts.canary = kFrames - 1;
     parts.clock = &clock_;
+    parts.waits = waits_;
     auto devices_store = std::make_unique<FakeStore>(content_);
     devices_store_ = devices_store.get();
     auto devices = DeviceWatch::Create(std::move(devices_store), *parts.store, control_->domid());
@@ -52,6 +53,7 @@ class XenDomainTest : public ::testing::Test {
   }
 
   ManualClock clock_{kNsPerSecond};
+  bool waits_ = false;
   std::shared_ptr<FakeDomainControl> control_ = std::make_shared<FakeDomainControl>(kFrames);
   std::shared_ptr<FakeStoreContent> content_ = std::make_shared<FakeStoreContent>();
   std::shared_ptr<XenStopState> stop_ = std::make_shared<XenStopState>();
@@ -246,6 +248,20 @@ TEST_F(XenDomainTest, AGuestThatIsGoneIsUnavailable) {
   EXPECT_TRUE(absl::IsUnavailable(Fetch(*domain)));
   std::vector<std::byte> room(domain->max_state_bytes());
   EXPECT_TRUE(absl::IsUnavailable(domain->CaptureState(room).status()));
+}
+
+TEST_F(XenDomainTest, OnlyACopyThatHasNotRunIsUnpaused) {
+  for (const bool waits : {false, true}) {
+    waits_ = waits;
+    const auto domain = Make();
+    control_->status.paused = true;
+    EXPECT_TRUE(domain->LetRun().ok());
+    EXPECT_EQ(control_->status.paused, !waits) << "an operator's pause is the operator's";
+    EXPECT_EQ(content_->entries.count("/local/domain/5/control/feature-suspend"), waits ? 1u : 0u);
+    control_->status.paused = true;
+    EXPECT_TRUE(domain->LetRun().ok());
+    EXPECT_TRUE(control_->status.paused) << "once";
+  }
 }
 
 TEST_F(XenDomainTest, AGuestThatSomebodyLetsGoOnHasNoCheckpoint) {

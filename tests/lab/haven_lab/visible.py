@@ -30,6 +30,12 @@ class Visible:
         self._report.check("RARP tells the network where the guest is", announced > 0, f"{announced} frames from {owner.name}")
         self.check("promoted")
 
+    def runs(self, owner):
+        """A copy runs there from now on that was let run by a guard, after its promotion was broken off."""
+        self._owner = owner.name
+        self._since_s = time.time()
+        self._announced[owner.name] = self._from(owner)["reverse_arps"]
+
     def check(self, when):
         """Frames of the guest have come from its owner since the last promotion, and none from the other host."""
         owner = self._pair.lab.host(self._owner)

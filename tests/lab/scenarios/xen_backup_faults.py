@@ -234,7 +234,7 @@ class Promotions(Faults):
         """It dies once it is granted, before it knows: the term is taken back from an owner that never runs."""
         pair = self._pair
         pair.etcd.kill(signal.SIGSTOP)
-        self._begin()
+        self._begin(pair.a, pair.b)
         pair.kill(pair.b, "session", signal="STOP")
         pair.etcd.kill(signal.SIGCONT)
         pair.wait_for(lambda: pair.register()["owner"].startswith("b."), "the promotion to be granted")
@@ -259,15 +259,38 @@ class Promotions(Faults):
         self._report.check("and has destroyed its copy", "g1" not in pair.domains(pair.a), pair.domains(pair.a))
         self.protected("from b to a, by itself", pair.b)
 
+    def left_behind(self):
+        """From b to a: it dies when it has asked for its copy to run. The copy is complete, outlives it, and is let run by its guard."""
+        pair = self._pair
+        pair.etcd.kill(signal.SIGSTOP)
+        self._begin(pair.b, pair.a)
+        pair.kill(pair.a, "session", signal="STOP")
+        pair.etcd.kill(signal.SIGCONT)
+        pair.wait_for(lambda: pair.register()["owner"].startswith("a."), "the promotion to be granted")
+        pair.etcd.kill(signal.SIGSTOP)
+        pair.kill(pair.a, "session", signal="CONT")
+        pair.wait_for(lambda: pair.status(pair.a).get("activity") == "starting", "a to ask for its copy to run")
+        pair.kill(pair.a, "session")
+        pair.etcd.kill(signal.SIGCONT)
+        left = pair.domains(pair.a)
+        self._report.check("the copy of the killed session waits for a guard", "g1--incoming" in left, left)
+        deposed = pair.guard(pair.b)
+        pair.guard(pair.a)
+        self._visible.runs(pair.a)
+        self.goes_on("the session dies when it has asked for its copy to run")
+        ended = deposed.wait(_DESTROYED_WITHIN_S)
+        self._report.check("the guard on b has destroyed its copy", ended.code == 6 and "g1" not in pair.domains(pair.b), f"{ended.code} {ended.err[-300:]}")
+        self.protected("from a to b, by itself", pair.a)
+
     def _begin_cut_off(self):
         self._pair.lab.hub.cut("b.lan", "c.lan")
-        self._begin()
+        self._begin(self._pair.a, self._pair.b)
 
-    def _begin(self):
-        """Until b asks for the promotion."""
+    def _begin(self, primary, backup):
+        """Until the backup asks for the promotion."""
         pair = self._pair
-        pair.kill(pair.a, "guard", "engine")
-        pair.wait_for(lambda: pair.status(pair.b).get("activity") == "claiming", "b to ask for the promotion")
+        pair.kill(primary, "guard", "engine")
+        pair.wait_for(lambda: pair.status(backup).get("activity") == "claiming", f"{backup.name} to ask for the promotion")
 
     def _still_here(self, what):
         pair = self._pair
@@ -307,4 +330,4 @@ def promotion_faults(lab, report):
     world = Promotions(lab, report)
     world.start()
     world.protect()
-    _run(world, (world.not_heard, world.not_told, world.toolstack_is_gone), report)
+    _run(world, (world.not_heard, world.not_told, world.toolstack_is_gone, world.left_behind), report)
