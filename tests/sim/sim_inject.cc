@@ -250,7 +250,8 @@ void SimWorld::HangEngine(int host, int64_t until_ns) {
 }
 
 bool SimWorld::InjectGuest(SimFault fault, int host) {
-  if (hosts_[host].copy == nullptr) return false;
+  // A copy that has not run does nothing by itself.
+  if (hosts_[host].copy == nullptr || hosts_[host].unrun.has_value()) return false;
   SimGroup& group = *hosts_[host].copy;
   if (fault == SimFault::kBurst) {
     if (group.AllStopped()) return false;
