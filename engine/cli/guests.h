@@ -60,7 +60,7 @@ struct ReplicaOverrides {
   std::string xen;        // ParseXenReplicaOptions.
 };
 
-// Builds waiting copies. Before the first of a group is prepared to run, `before_run` is called
+// Builds waiting copies. Before the first of a group outlives this process, `before_run` is called
 // with the copies' names: what it returns not OK stops the promotion.
 class NodeReplicaFactory final : public ReplicaFactory {
  public:

@@ -92,7 +92,6 @@ class BackupDriver : private BackupActions {
   const StateStore* states() const { return states_.get(); }
 
  private:
-  absl::Status Outlive();
   // Answers to actions, delivered when the state machine has returned.
   struct Answer {
     enum class Kind : uint8_t { kCutOff, kFinal, kPrepared, kRunning, kAbandoned };
@@ -122,6 +121,8 @@ class BackupDriver : private BackupActions {
   void SendPromoted(SessionId session, Term term) override;
   void SendDrop(SessionId session, const char* cause) override;
   void Report(const char* cause) override;
+
+  absl::Status Outlive();
 
   void Queue(Answer::Kind kind, const absl::Status& status);
   bool DeliverAnswers();

@@ -259,30 +259,23 @@ TEST_F(BuilderTest, LimitBeyondStagingIsBoundedByStaging) {
   EXPECT_GT(refused.slots, 2u);
 }
 
+// A guest that goes on is told from one whose state fails.
 TEST_F(BuilderTest, FailedCaptureOfStatePutsThePagesBack) {
   Build({});
-  domains_[1]->WritePage(50, 1);
-  ASSERT_TRUE(builder_->Fetch().status.ok());
-  domains_[1]->capture_status = absl::UnavailableError("guest1 is gone");
-  const CaptureResult failed = builder_->Capture(EpochKind::kCheckpoint, 64);
-  EXPECT_EQ(failed.outcome, CaptureResult::Outcome::kFailed);
-  EXPECT_TRUE(absl::IsUnavailable(failed.status));
-  EXPECT_EQ(sets_->CountInflight(), 0u);
-  Replicate(EpochKind::kCheckpoint);
-  EXPECT_TRUE(ReplicaEqualsGuests());
-}
-
-TEST_F(BuilderTest, AGuestThatGoesOnIsToldFromOneWhoseStateFails) {
-  Build({});
-  domains_[0]->WritePage(50, 1);
-  ASSERT_TRUE(builder_->Fetch().status.ok());
-  domains_[0]->capture_status = absl::FailedPreconditionError("guest0 goes on");
-  const CaptureResult captured = builder_->Capture(EpochKind::kCheckpoint, 64);
-  EXPECT_EQ(captured.outcome, CaptureResult::Outcome::kGuestRuns);
-  EXPECT_TRUE(absl::IsFailedPrecondition(captured.status));
-  EXPECT_EQ(sets_->CountInflight(), 0u);
-  Replicate(EpochKind::kCheckpoint);
-  EXPECT_TRUE(ReplicaEqualsGuests());
+  const std::pair<absl::Status, CaptureResult::Outcome> cases[] = {
+      {absl::UnavailableError("guest1 is gone"), CaptureResult::Outcome::kFailed},
+      {absl::FailedPreconditionError("guest1 goes on"), CaptureResult::Outcome::kGuestRuns}};
+  for (const auto& [cause, outcome] : cases) {
+    domains_[1]->WritePage(50, 1);
+    ASSERT_TRUE(builder_->Fetch().status.ok());
+    domains_[1]->capture_status = cause;
+    const CaptureResult failed = builder_->Capture(EpochKind::kCheckpoint, 64);
+    EXPECT_EQ(failed.outcome, outcome);
+    EXPECT_EQ(failed.status, cause);
+    EXPECT_EQ(sets_->CountInflight(), 0u);
+    Replicate(EpochKind::kCheckpoint);
+    EXPECT_TRUE(ReplicaEqualsGuests());
+  }
 }
 
 TEST_F(BuilderTest, EmptyStateIsRefusedWithTheGuestsName) {

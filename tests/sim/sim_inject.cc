@@ -254,7 +254,7 @@ bool SimWorld::InjectGuest(SimFault fault, int host) {
   if (hosts_[host].copy == nullptr || hosts_[host].unrun.has_value()) return false;
   SimGroup& group = *hosts_[host].copy;
   if (fault == SimFault::kBurst) {
-    if (group.AllStopped()) return false;
+    if (group.AllToldStopped()) return false;
     for (int i = 0; i < 20; ++i) {
       for (const auto& one : group.guests()) one->RunSlice(true);
     }

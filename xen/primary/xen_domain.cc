@@ -185,7 +185,13 @@ absl::Status XenDomain::LetRun() {
   // As its promotion would have done: a guest says so when it boots, and never again.
   const absl::Status offered = parts_.store->Write(
       absl::StrCat("/local/domain/", parts_.control->domid(), "/control/feature-suspend"), "1");
-  if (!offered.ok()) HAVEN_LOG(kWarning, "xen") << std::string(offered.message());
+  if (!offered.ok()) {
+    HAVEN_LOG(kWarning, "xen") << "guest " << parts_.info.name
+                               << " can not be protected again before it has booted anew, or "
+                               << "`xenstore-write /local/domain/" << parts_.control->domid()
+                               << "/control/feature-suspend 1` has said that it can be suspended: "
+                               << std::string(offered.message());
+  }
   return absl::OkStatus();
 }
 

@@ -67,8 +67,9 @@ class XenDomain final : public Domain {
   DomainEnd End() override;
   absl::Status CheckMemory() override;
   absl::Status CheckDevices() override;
-  // With its devices; by the hypervisor alone if the toolstack does not do it in time.
+  // Takes its pause away, and says that it can be suspended again.
   absl::Status LetRun() override;
+  // With its devices; by the hypervisor alone if the toolstack does not do it in time.
   absl::Status Destroy() override;
 
  private:

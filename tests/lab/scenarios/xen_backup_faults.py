@@ -233,11 +233,7 @@ class Promotions(Faults):
     def not_told(self):
         """It dies once it is granted, before it knows: the term is taken back from an owner that never runs."""
         pair = self._pair
-        pair.etcd.kill(signal.SIGSTOP)
-        self._begin(pair.a, pair.b)
-        pair.kill(pair.b, "session", signal="STOP")
-        pair.etcd.kill(signal.SIGCONT)
-        pair.wait_for(lambda: pair.register()["owner"].startswith("b."), "the promotion to be granted")
+        self._granted_unheard(pair.a, pair.b)
         register = pair.register()
         self._report.check("it is granted, and nobody runs", register["running"] == "no", register)
         pair.kill(pair.b, "session")
@@ -262,11 +258,7 @@ class Promotions(Faults):
     def left_behind(self):
         """From b to a: it dies when it has asked for its copy to run. The copy is complete, outlives it, and is let run by its guard."""
         pair = self._pair
-        pair.etcd.kill(signal.SIGSTOP)
-        self._begin(pair.b, pair.a)
-        pair.kill(pair.a, "session", signal="STOP")
-        pair.etcd.kill(signal.SIGCONT)
-        pair.wait_for(lambda: pair.register()["owner"].startswith("a."), "the promotion to be granted")
+        self._granted_unheard(pair.b, pair.a)
         pair.etcd.kill(signal.SIGSTOP)
         pair.kill(pair.a, "session", signal="CONT")
         pair.wait_for(lambda: pair.status(pair.a).get("activity") == "starting", "a to ask for its copy to run")
@@ -281,6 +273,15 @@ class Promotions(Faults):
         ended = deposed.wait(_DESTROYED_WITHIN_S)
         self._report.check("the guard on b has destroyed its copy", ended.code == 6 and "g1" not in pair.domains(pair.b), f"{ended.code} {ended.err[-300:]}")
         self.protected("from a to b, by itself", pair.a)
+
+    def _granted_unheard(self, primary, backup):
+        """Until a promotion is granted to a session that stands still and does not know."""
+        pair = self._pair
+        pair.etcd.kill(signal.SIGSTOP)
+        self._begin(primary, backup)
+        pair.kill(backup, "session", signal="STOP")
+        pair.etcd.kill(signal.SIGCONT)
+        pair.wait_for(lambda: pair.register()["owner"].startswith(f"{backup.name}."), "the promotion to be granted")
 
     def _begin_cut_off(self):
         self._pair.lab.hub.cut("b.lan", "c.lan")
